@@ -1,0 +1,58 @@
+# Every target sets up what it needs; the second run of each starts at once.
+# PYTHON=/path/to/python3.12 make ... chooses the interpreter.
+SHELL := /bin/bash
+VENV  := .venv
+BIN   := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-12)
+DEV_STAMP := $(VENV)/.dev-$(shell cat requirements-dev.lock pyproject.toml | sha256sum | cut -c1-12)
+
+.PHONY: help run venv dev test lint types coverage prove soak bench bench-peers clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(RUN_STAMP):
+	@.ci/venv requirements.lock $(VENV)
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	@.ci/venv requirements-dev.lock $(VENV)
+	@touch $@
+
+venv: $(RUN_STAMP) ## what the hub needs, in .venv
+
+dev: $(DEV_STAMP) ## what its tests need, in .venv and on the machine
+	@.ci/machine
+
+run: $(RUN_STAMP) ## start the hub on 127.0.0.1:8088 with the shipped config.toml
+	@exec $(BIN)/apexbridge serve --config config.toml
+
+test: dev ## the whole suite
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+
+lint: dev ## ruff and flake8-async
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/flake8 --select ASYNC apexbridge_trio tests plugins
+
+types: dev ## mypy, strict
+	@$(BIN)/mypy apexbridge_trio tests
+
+coverage: dev ## what `make test` reached; fails below the floor of each room
+	@$(BIN)/python .ci/coverage.py
+
+prove: dev ## the long proofs of docs/proofs.md (minutes)
+	@$(BIN)/python -m pytest -m prove $(ARGS)
+
+soak: dev ## hours of mixed load; SOAK_MINUTES=60
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: dev ## figures side by side in one run; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: dev ## install the gateways that `make bench` compares with
+	@.ci/peers
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

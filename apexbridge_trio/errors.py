@@ -1,0 +1,202 @@
+"""Every fault the hub can tell a peer about.
+
+An error says whose fault it is by its class: the HTTP status, OpenAI's ``type`` word and the
+``code`` come from there, the message from where the cause is known. Messages are shown to peers:
+they hold no path of the machine, no key and no trace.
+"""
+
+from typing import ClassVar
+
+
+class ApexError(Exception):
+    """Base of all faults that a peer is told in the error envelope.
+
+    Args:
+        message: What happened and what to do, for people.
+        param: The field of the request that is at fault, as a dotted path.
+        retry_after_s: When asking again is worth it, in seconds.
+        tools_ran: A tool may have run: a client library must not retry on its own.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: str = "internal_error"
+    # Client libraries repeat 408, 409, 429 and 5xx by themselves; False forbids it to them.
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        tools_ran: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+        self.retry_after_s = retry_after_s
+        self.tools_ran = tools_ran
+
+    @property
+    def should_retry(self) -> bool:
+        """Whether a client library may send the same request again on its own."""
+        return self.retryable and not self.tools_ran
+
+
+class InternalFault(ApexError):
+    """A defect of the hub itself."""
+
+
+class ConfigInvalid(ApexError):
+    """The configuration can not be used; the message names file, place and the right word."""
+
+    code = "config_invalid"
+
+
+class BadRequest(ApexError):
+    """The request breaks its own rules; nothing was changed."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class BodyTooLarge(BadRequest):
+    """The body is over the limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMedia(BadRequest):
+    """The body is in a form or an encoding that the hub does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RequestIdTaken(BadRequest):
+    """The id the client chose is in flight already."""
+
+    status = 409
+    code = "request_id_in_flight"
+
+
+class MethodNotAllowed(BadRequest):
+    """The path is known, the method is not one of its own."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Unauthenticated(ApexError):
+    """No key, or one the hub does not know."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(ApexError):
+    """A known principal asks for what it may not."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class NotFound(ApexError):
+    """Unknown, finished, or someone else's: the answer is the same."""
+
+    status = 404
+    type = "not_found_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of that id."""
+
+    code = "model_not_found"
+
+
+class Interrupted(ApexError):
+    """Somebody said stop."""
+
+    status = 499
+    code = "interrupted"
+
+
+class DeadlinePassed(ApexError):
+    """The request's own deadline has passed."""
+
+    status = 504
+    code = "timeout"
+
+
+class Draining(ApexError):
+    """The hub is about to end and takes no new work."""
+
+    status = 503
+    code = "draining"
+    retryable = True
+
+
+class UpstreamError(ApexError):
+    """Base of what a model provider did wrong."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_failed"
+    retryable = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it ended before the first byte."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamBroken(UpstreamError):
+    """The provider stopped in the middle, or sent what is no answer."""
+
+    code = "upstream_broken"
+
+
+class UpstreamSilent(UpstreamError):
+    """The provider sent nothing for longer than its entry allows."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider answered with an error of its own."""
+
+    code = "upstream_refused"
+
+    def __init__(self, message: str, *, upstream_status: int, **rest: object) -> None:
+        super().__init__(message, **rest)  # type: ignore[arg-type]  # the base names them
+        self.upstream_status = upstream_status
+
+
+class UpstreamBusy(UpstreamError):
+    """The provider asks for patience, or its circuit is open."""
+
+    status = 503
+    code = "upstream_busy"
+
+
+class ToolFailed(ApexError):
+    """A tool ran and reported a failure."""
+
+    code = "tool_failed"
+
+
+class ToolTimeout(ToolFailed):
+    """A tool did not answer in time."""
+
+    status = 504
+    code = "tool_timeout"

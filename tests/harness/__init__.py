@@ -1,0 +1,1 @@
+"""What every test stands on: the quiet check and the kill at every step."""

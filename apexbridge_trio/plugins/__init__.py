@@ -1,0 +1,10 @@
+"""Plugins: what they declare, how they are loaded and called.
+
+Only this package runs plugin code and, later, starts plugin processes.
+"""
+
+from apexbridge_trio.plugins.inline import PluginHome
+from apexbridge_trio.plugins.shelf import Plugins
+from apexbridge_trio.plugins.tool import Tool
+
+__all__ = ["PluginHome", "Plugins", "Tool"]

@@ -1,0 +1,194 @@
+"""``plugin.toml``: what a folder says about the plugin in it.
+
+All keys of the contract are known here, so that a manifest is checked as a whole. What this version
+does not run yet (`_not_yet`) is refused in words instead of being ignored: a limit that is written
+down and not held is worse than none.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.protocol.sentences import Name, Phrase, Sentences
+
+FILE: Final = "plugin.toml"
+
+# A manifest is written by hand; the shipped ones are under 10 KiB.
+MAX_BYTES: Final = 256 * 1024
+
+# OpenAI's rule for function names, less "-": an inline tool is a Python function of that name.
+ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Entry = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.py$")]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+def _no_arguments() -> dict[str, Any]:
+    return {"type": "object", "properties": {}}
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a call may take.
+
+    Args:
+        max_execution_s: Seconds a call may run. 30 is what a person still waits for.
+        max_output_bytes: Bytes of a result as JSON. 64 KiB fill the context of a home model; whoever
+            returns more has the call refused, so the model and not the hub is protected.
+        max_concurrency: Calls at a time; the next ones wait, inside their own `max_execution_s`.
+        max_memory_mb: Memory of a process.
+        allow_network: Whether a process may use the network.
+    """
+
+    max_execution_s: Positive = 30.0
+    max_output_bytes: Count = 64 * 1024
+    max_concurrency: Count = 8
+    max_memory_mb: Count | UnsetType = UNSET
+    allow_network: bool | UnsetType = UNSET
+
+
+class Retry(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a failed hybrid task is tried again."""
+
+    attempts: Count = 1
+    backoff_s: Positive = 1.0
+
+
+class Async(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a hybrid task is waited for."""
+
+    wait_s: Positive = 30.0
+    expires_s: Positive = 86_400.0
+
+
+class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tool of a plugin."""
+
+    name: ToolName
+    description: Annotated[str, Meta(min_length=1)]
+    parameters: dict[str, Any] = field(default_factory=_no_arguments)
+    idempotent: bool | None = None
+
+
+class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of a ``plugin.toml``; without ``[[tools]]`` the plugin is one tool of its own name."""
+
+    name: Name
+    description: Annotated[str, Meta(min_length=1)]
+    display_name: str = ""
+    version: str = ""
+    type: Literal["direct", "hybrid", "static", "service"] = "direct"
+    runtime: Literal["process", "inline", "mcp"] = "process"
+    entry: Entry
+    permissions: list[str] = []
+    capabilities: list[str] = []
+    idempotent: bool = False
+    parameters: dict[str, Any] = field(default_factory=_no_arguments)
+    limits: Limits = Limits()
+    retry: Retry | UnsetType = UNSET
+    on_failure: Literal["retry", "notify"] | UnsetType = UNSET
+    async_: Async | UnsetType = field(default=UNSET, name="async")
+    tools: list[DeclaredTool] = []
+    sentences: dict[Language, Sentences] = {}
+
+    @property
+    def declared_tools(self) -> list[DeclaredTool]:
+        """The plugin's tools, at least one."""
+        own = DeclaredTool(name=self.name, description=self.description, parameters=self.parameters)
+        return self.tools or [own]
+
+
+# The struct of each table, by the table's name, to find the right word for a wrong one.
+TABLES: Final[dict[str, type[Struct]]] = {
+    "": Manifest,
+    "limits": Limits,
+    "retry": Retry,
+    "async": Async,
+    "tools": DeclaredTool,
+    "sentences": Sentences,
+    "phrases": Phrase,
+}
+_UNKNOWN: Final = re.compile(r"contains unknown field `(?P<key>[^`]*)`")
+_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check one manifest.
+
+    Raises:
+        ConfigInvalid: The file, the key, and what is wrong with it.
+    """
+    try:
+        manifest = msgspec.toml.decode(_read(path), type=Manifest)
+    except OSError as fault:
+        raise ConfigInvalid(f"{path}: {fault.strerror}") from None
+    except msgspec.ValidationError as fault:
+        raise ConfigInvalid(f"{path}: {_explain(str(fault))}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise ConfigInvalid(f"{path}: not TOML: {fault}") from None
+    for key, reason in _faults(manifest):
+        raise ConfigInvalid(f"{path}: {key}: {reason}")
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ConfigInvalid(f"{path}: larger than {MAX_BYTES} bytes")
+    return text
+
+
+def _explain(text: str) -> str:
+    place = _PLACE.match(text)
+    assert place is not None  # the pattern takes any text
+    where, what = place["where"] or "", place["what"]
+    if unknown := _UNKNOWN.search(what):
+        key = unknown["key"]
+        what = "unknown key" + _nearest(key, where)
+        where = f"{where}.{key}" if where else key
+    return f"{where}: {what}" if where else what
+
+
+def _nearest(key: str, where: str) -> str:
+    words = re.findall(r"[a-z]\w*", where)
+    table = TABLES[words[-1] if words else ""]
+    known = [known.encode_name for known in msgspec.structs.fields(table)]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f', did you mean "{near[0]}"?' if near else f" (known: {', '.join(known)})"
+
+
+def _faults(manifest: Manifest) -> list[tuple[str, str]]:
+    names = [tool.name for tool in manifest.declared_tools]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    faults = [("tools", f'"{name}" is declared twice') for name in twice]
+    for language, sentences in manifest.sentences.items():
+        for phrase in sentences.phrases:
+            if phrase.tool not in names:
+                near = difflib.get_close_matches(phrase.tool, names, n=1, cutoff=0) or names[:1]
+                reason = f'no tool "{phrase.tool}" here, did you mean "{near[0]}"?'
+                faults.append((f"sentences.{language}.phrases.tool", reason))
+    return _not_yet(manifest) + faults
+
+
+def _not_yet(manifest: Manifest) -> list[tuple[str, str]]:
+    asked = {
+        f'runtime "{manifest.runtime}"': manifest.runtime != "inline",
+        f'type "{manifest.type}"': manifest.type != "direct",
+        "permissions": bool(manifest.permissions),
+        "limits.max_memory_mb": manifest.limits.max_memory_mb is not UNSET,
+        "limits.allow_network": manifest.limits.allow_network is not UNSET,
+        "retry": manifest.retry is not UNSET,
+        "on_failure": manifest.on_failure is not UNSET,
+        "async": manifest.async_ is not UNSET,
+    }
+    return [
+        (key.partition(" ")[0], f"{key} is not available in this version")
+        for key, is_asked in asked.items()
+        if is_asked
+    ]

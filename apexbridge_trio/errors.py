@@ -71,6 +71,27 @@ class BodyTooLarge(BadRequest):
     code = "body_too_large"
 
 
+class RequestStalled(BadRequest):
+    """The rest of the request did not come in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class HeadTooLarge(BadRequest):
+    """The head of the request is over the limit."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class VersionUnsupported(BadRequest):
+    """The request speaks another version of HTTP."""
+
+    status = 505
+    code = "http_version_not_supported"
+
+
 class UnsupportedMedia(BadRequest):
     """The body is in a form or an encoding that the hub does not read."""
 
@@ -141,6 +162,22 @@ class Draining(ApexError):
 
     status = 503
     code = "draining"
+    retryable = True
+
+
+class HubFull(ApexError):
+    """More connections than the hub may serve at once."""
+
+    status = 503
+    code = "too_many_connections"
+    retryable = True
+
+
+class Overloaded(ApexError):
+    """The hub has no room for this now."""
+
+    status = 503
+    code = "overloaded"
     retryable = True
 
 

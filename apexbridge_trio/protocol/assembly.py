@@ -1,0 +1,169 @@
+"""Put streamed deltas together to a message, and repair what providers get wrong in tool calls.
+
+Seen in the field: no `index` at all; `index` 0 on every call, told apart by `id` only; no `id`; the
+`id` repeated on each delta; whole calls in one delta; the name repeated or split. A delta belongs
+to the call that `Places` gives it, always an integer counted from 0.
+"""
+
+from typing import Any, Final
+
+from apexbridge_trio.errors import UpstreamBroken
+from apexbridge_trio.protocol.openai import encode
+
+# What one answer may hold in memory when it must be held: a turn over it fails, alone.
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+
+
+class Places:
+    """Say which call of one choice a tool-call delta belongs to."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, int] = {}
+        self._by_index: dict[int, int] = {}
+        self._count = 0
+
+    def place(self, delta: dict[str, Any]) -> int:
+        """Return the place of the delta's call; a new call gets the next one."""
+        call_id, index = delta.get("id"), delta.get("index")
+        if isinstance(call_id, str) and call_id:
+            place = self._by_id.get(call_id)
+            if place is None:
+                place = self._by_id[call_id] = self._unnamed(index) if not _names(delta) else self._next()
+        elif isinstance(index, int) and index in self._by_index:
+            place = self._by_index[index]
+        else:
+            place = self._next() if _names(delta) or not self._count else self._count - 1
+        if isinstance(index, int):
+            self._by_index[index] = place
+        return place
+
+    def _unnamed(self, index: Any) -> int:
+        """An id that comes after its call began: the call at `index`, else a new one."""
+        return self._by_index[index] if index in self._by_index else self._next()
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+
+def _names(delta: dict[str, Any]) -> bool:
+    function = delta.get("function")
+    return isinstance(function, dict) and bool(function.get("name"))
+
+
+class _Choice:
+    """One choice in the making."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.message: dict[str, Any] = {"role": "assistant"}
+        self.parts: dict[str, list[str]] = {"content": []}
+        self.places = Places()
+        self.calls: list[dict[str, Any]] = []
+        self.logprobs: list[Any] = []
+        self.finish_reason: str | None = None
+
+    def feed(self, choice: dict[str, Any]) -> int:
+        """Add one delta and return how many bytes of text it held, about."""
+        size = 0
+        for name, value in (choice.get("delta") or {}).items():
+            if name == "tool_calls":
+                size += sum(self._feed_call(delta) for delta in value or ())
+            elif name != "role" and isinstance(value, str):
+                self.parts.setdefault(name, []).append(value)
+                size += len(value)
+            elif value is not None and name != "role":
+                self.message[name] = value
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict):
+            self.logprobs += logprobs.get("content") or ()
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return size
+
+    def _feed_call(self, delta: dict[str, Any]) -> int:
+        place = self.places.place(delta)
+        if place == len(self.calls):
+            empty = {"name": "", "arguments": []}
+            self.calls.append({"id": "", "type": "function", "function": empty})
+        call, function = self.calls[place], delta.get("function") or {}
+        call["id"] = call["id"] or delta.get("id") or ""
+        call["function"]["name"] = call["function"]["name"] or function.get("name") or ""
+        text = function.get("arguments") or ""
+        # Some providers send the arguments as an object; the wire has them as text.
+        text = text if isinstance(text, str) else encode(text).decode()
+        call["function"]["arguments"].append(text)
+        return len(text)
+
+    def build(self) -> dict[str, Any]:
+        message = self.message | {name: "".join(parts) for name, parts in self.parts.items()}
+        if self.calls:
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [_joined(call, place) for place, call in enumerate(self.calls)]
+        reason = self.finish_reason or ("tool_calls" if self.calls else "stop")
+        built = {"index": self.index, "message": message, "finish_reason": reason}
+        return built | ({"logprobs": {"content": self.logprobs}} if self.logprobs else {})
+
+
+def _joined(call: dict[str, Any], place: int) -> dict[str, Any]:
+    function = call["function"]
+    return {
+        "id": call["id"] or f"call_{place}",
+        "type": "function",
+        "function": {"name": function["name"], "arguments": "".join(function["arguments"]) or "{}"},
+    }
+
+
+class Assembly:
+    """Chunks of one streamed answer, put together to the document it would have been.
+
+    Any split of the same deltas gives the same document. Text fields that are not known here
+    (`reasoning_content`, `refusal`) are joined like `content`; other fields keep their last value.
+    """
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, _Choice] = {}
+        self._size = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether each choice that began has its finish reason."""
+        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+
+    def feed(self, chunk: dict[str, Any]) -> None:
+        """Add one chunk.
+
+        Raises:
+            UpstreamBroken: The answer is over `MAX_ANSWER_BYTES`, or is no chunk.
+        """
+        try:
+            for choice in chunk.get("choices") or ():
+                index = choice.get("index") or 0
+                made = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
+                self._size += made.feed(choice)
+        except (AttributeError, TypeError):
+            raise UpstreamBroken("The provider sent a chunk that is no chunk.") from None
+        if self._size > MAX_ANSWER_BYTES:
+            raise UpstreamBroken(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.")
+        self._head |= {
+            name: value for name, value in chunk.items() if name != "choices" and value is not None
+        }
+
+    def build(self) -> dict[str, Any]:
+        """Return the whole answer as a ``chat.completion`` document."""
+        choices = [self._choices[index].build() for index in sorted(self._choices)]
+        return self._head | {"object": "chat.completion", "choices": choices}
+
+
+def add_usage(total: dict[str, Any], usage: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the sum of two usage objects, field by field and into nested details."""
+    summed = dict(total)
+    for name, value in (usage or {}).items():
+        before = summed.get(name)
+        if isinstance(value, dict):
+            summed[name] = add_usage(before if isinstance(before, dict) else {}, value)
+        elif isinstance(value, int | float) and isinstance(before, int | float):
+            summed[name] = before + value
+        elif value is not None:
+            summed[name] = value
+    return summed

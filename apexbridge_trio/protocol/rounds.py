@@ -1,0 +1,108 @@
+"""One model call's answer, whole: whose calls it makes, and what it adds to the conversation."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from apexbridge_trio.errors import UpstreamBroken
+from apexbridge_trio.protocol.assembly import Assembly
+from apexbridge_trio.protocol.openai import Call
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Round(Struct, frozen=True):
+    """What came of one round.
+
+    Attributes:
+        document: The answer as a ``chat.completion``, with the repairs of `assembly`.
+        hub_calls: The calls the hub shall run; empty when the round is the last one.
+    """
+
+    document: dict[str, Any]
+    hub_calls: tuple[Call, ...] = ()
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The assistant's message, for the next round's conversation."""
+        message: dict[str, Any] = self.document["choices"][0]["message"]
+        return message
+
+
+def judge(document: dict[str, Any], hub_tools: frozenset[str]) -> Round:
+    """Decide what a whole answer means: run the hub's calls, or hand it to the client.
+
+    A round that calls tools of both goes to the client with the client's calls alone: the hub's
+    have not run, and the model will ask again.
+    """
+    if not hub_tools or not document["choices"]:
+        return Round(document)
+    message = document["choices"][0]["message"]
+    calls = message.get("tool_calls") or []
+    ours = [call for call in calls if call["function"]["name"] in hub_tools]
+    if not ours:
+        return Round(document)
+    if len(ours) == len(calls):
+        return Round(document, tuple(msgspec.convert(ours, list[Call])))
+    message["tool_calls"] = [call for call in calls if call not in ours]
+    return Round(document)
+
+
+def without_calls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer with its calls taken away: the rounds are used up."""
+    for choice in document["choices"]:
+        choice["message"].pop("tool_calls", None)
+        choice["message"]["content"] = choice["message"].get("content") or ""
+        choice["finish_reason"] = "length"
+    return document
+
+
+def read_payload(payload: bytes) -> dict[str, Any]:
+    """Decode one event or document of a provider.
+
+    Raises:
+        UpstreamBroken: It is no JSON object, or it is the provider's own error.
+    """
+    try:
+        value = _decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UpstreamBroken("The provider sent something that is not JSON.") from None
+    if fault := value.get("error"):
+        said = fault.get("message") if isinstance(fault, dict) else fault
+        raise UpstreamBroken(f"The provider reported an error: {str(said)[:500]}")
+    return value
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """Decode a provider's whole answer, with tool calls repaired.
+
+    Raises:
+        UpstreamBroken: It is no chat completion.
+    """
+    document = read_payload(body)
+    assembly = Assembly()
+    assembly.feed(as_chunk(document))
+    if any(choice["delta"].get("tool_calls") for choice in as_chunk(document)["choices"]):
+        document = assembly.build()
+    return document
+
+
+def as_chunk(document: dict[str, Any]) -> dict[str, Any]:
+    """Turn a whole answer into the one chunk that says the same.
+
+    Raises:
+        UpstreamBroken: It is no chat completion.
+    """
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UpstreamBroken("The provider's answer has no choices.")
+    made = []
+    for number, choice in enumerate(choices):
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise UpstreamBroken("The provider's answer has a choice without a message.")
+        delta = {name: value for name, value in message.items() if value is not None}
+        rest = {name: value for name, value in choice.items() if name != "message"}
+        made.append(rest | {"index": choice.get("index", number), "delta": delta})
+    return document | {"object": "chat.completion.chunk", "choices": made}

@@ -1,0 +1,103 @@
+"""One call of the app, and what stands where Hypercorn has its task group."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+ASGIApp = Callable[
+    [Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+OnFault = Callable[[str, BaseException], None]
+
+# An app that has not taken the disconnect by then does not listen (Quart-Trio with 10 unread
+# WebSocket messages), and is cancelled instead. One that took it ends at its own pace.
+LEAVE_S: Final = 1.0
+# What an empty message costs in memory, so that many small ones count too.
+MESSAGE_COST_BYTES: Final = 256
+
+
+class Call:
+    """The app at work on one request or WebSocket, with its inbox.
+
+    The inbox is bounded by who fills it: a body by the body limit, a WebSocket by what `put` says is
+    unread. Cancellation: a disconnect is a message like any other, after what is unread of a
+    WebSocket and instead of what is unread of a body.
+    """
+
+    def __init__(
+        self, app: ASGIApp, scope: Scope, send: Callable[[Any], Awaitable[None]], on_fault: OnFault
+    ) -> None:
+        self._app = app
+        self._asgi_scope = scope
+        self._send = send
+        self._on_fault = on_fault
+        self._unread: deque[Message] = deque()
+        self._unread_bytes = 0
+        self._gone: Message | None = None
+        self._arrival = trio.Event()
+        self._running = trio.CancelScope()
+
+    async def put(self, message: Any) -> int:
+        """Add a message without waiting, and return how many bytes are unread."""
+        if message["type"].endswith(".disconnect"):
+            self._leave(message)
+        elif self._gone is None:
+            self._unread.append(message)
+            self._unread_bytes += _cost_bytes(message)
+        self._arrival.set()
+        return self._unread_bytes
+
+    async def receive(self) -> Message:
+        """Return the next message; after a disconnect, that for ever."""
+        while not self._unread and self._gone is None:
+            self._arrival = trio.Event()
+            await self._arrival.wait()
+        if self._unread:
+            message = self._unread.popleft()
+            self._unread_bytes -= _cost_bytes(message)
+            return message
+        self._running.deadline = inf
+        await checkpoint()  # an app that asks again and again stops nobody else
+        assert self._gone is not None
+        return self._gone
+
+    async def run(self) -> None:
+        """Run the app to its end, however it comes, and say so to the protocol."""
+        with self._running:
+            try:
+                await self._app(self._asgi_scope, self.receive, self._send)
+            except* Exception as crash:  # noqa: BLE001 - the trust boundary of a request
+                self._on_fault("request", crash)
+        await self._send(None)
+
+    def _leave(self, message: Message) -> None:
+        self._gone = message
+        self._running.deadline = trio.current_time() + LEAVE_S
+        if self._asgi_scope["type"] == "http":
+            self._unread.clear()
+
+
+def _cost_bytes(message: Message) -> int:
+    return MESSAGE_COST_BYTES + len(message.get("bytes") or message.get("text") or message.get("body") or b"")
+
+
+class Calls:
+    """The calls of one connection, each a task in its nursery."""
+
+    def __init__(self, nursery: trio.Nursery, on_fault: OnFault) -> None:
+        self._nursery = nursery
+        self._on_fault = on_fault
+
+    async def spawn_app(
+        self, app: ASGIApp, _config: object, scope: Scope, send: Callable[[Any], Awaitable[None]]
+    ) -> Callable[[Any], Awaitable[int]]:
+        """Start the app on a scope, and return what puts messages into its inbox."""
+        call = Call(app, scope, send, self._on_fault)
+        self._nursery.start_soon(call.run, name=f"{scope['type']} {scope['path']}")
+        return call.put

@@ -1,0 +1,30 @@
+"""How much a peer may take, and for how long it is waited for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """Bounds of one server; the first six are the keys of ``[limits]`` in the configuration.
+
+    Args:
+        max_body_bytes: Of one request's body; also what one request may hold in memory.
+        max_connections: At once; those above are answered 503.
+        header_timeout_s: From the first byte of a request (or the connect) to the end of its head.
+        body_timeout_s: Without a byte of an unfinished body.
+        idle_timeout_s: Between two requests on one connection.
+        send_timeout_s: Without the peer taking a byte of what it asked for.
+        max_message_bytes: Of one WebSocket message, before compression of any kind (there is none).
+        ping_interval_s: Between pings; a peer silent for two and a half of them is gone.
+        grace_s: For requests in flight once the server shuts down.
+    """
+
+    max_body_bytes: int = 8 * 1024 * 1024
+    max_connections: int = 1000
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0
+    send_timeout_s: float = 20.0
+    max_message_bytes: int = 16 * 1024 * 1024  # contract §2: max_frame_bytes of a node
+    ping_interval_s: float = 20.0  # contract §2
+    grace_s: float = 5.0

@@ -1,0 +1,77 @@
+"""Replies that the server gives by itself, before or instead of the app's."""
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Final
+
+from apexbridge_trio.errors import (
+    ApexError,
+    BadRequest,
+    BodyTooLarge,
+    Forbidden,
+    HeadTooLarge,
+    HubFull,
+    InternalFault,
+    RequestStalled,
+    VersionUnsupported,
+)
+from apexbridge_trio.ids import is_sane, new_id
+from apexbridge_trio.protocol.openai import encode_error
+
+Headers = list[tuple[bytes, bytes]]
+
+FULL: Final = HubFull("The hub serves as many connections as it may; try again soon.", retry_after_s=1)
+STALLED: Final = RequestStalled("The request did not arrive in time.")
+TOO_LARGE: Final = BodyTooLarge("The body is over the limit.")
+# What Hypercorn and h11 say by status alone.
+_BY_STATUS: Final[dict[int, ApexError]] = {
+    403: Forbidden("The WebSocket was refused."),
+    431: HeadTooLarge("The head of the request is over 16 KiB."),
+    500: InternalFault("The hub failed to answer; its log says why."),
+    505: VersionUnsupported("Only HTTP/1.1 and HTTP/1.0 are served."),
+}
+_MALFORMED: Final = BadRequest("The request is not valid HTTP/1.1.", code="malformed_request")
+
+
+def of_status(status: int) -> ApexError:
+    """Put into words what a library says by a status; any other status is a malformed request."""
+    return _BY_STATUS.get(status, _MALFORMED)
+
+
+def refusal(error: ApexError, asked_id: str) -> tuple[Headers, bytes]:
+    """Write the reply for `error`: the error envelope, its headers, and the end of the connection.
+
+    Args:
+        error: What to tell; its status is the reply's.
+        asked_id: The request id the peer chose, kept when it is sane, or nothing.
+    """
+    request_id = asked_id if is_sane(asked_id) else new_id("req")
+    body = encode_error(error, request_id)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if not error.should_retry:
+        headers.append((b"x-should-retry", b"false"))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    return headers, body
+
+
+def asked_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the ``X-Request-Id`` among `headers`, or nothing."""
+    return next((value.decode("latin1") for name, value in headers if name == b"x-request-id"), "")
+
+
+def date_header() -> tuple[bytes, bytes]:
+    """Return the ``Date`` of now; it is written once a second, not once a reply."""
+    return b"date", _date_at(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date_at(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()

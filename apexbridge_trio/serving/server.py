@@ -1,0 +1,140 @@
+"""The listeners, the lifespan, and the way to stop."""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import chain
+from typing import Final
+
+import trio
+from hypercorn.utils import parse_socket_addr
+
+from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.serving.call import ASGIApp, OnFault
+from apexbridge_trio.serving.connection import Connection
+from apexbridge_trio.serving.lifespan import lifespan
+from apexbridge_trio.serving.limits import ServingLimits
+from apexbridge_trio.serving.refusal import FULL
+from apexbridge_trio.serving.site import Site
+from apexbridge_trio.serving.versions import require_proved
+
+# With Hypercorn's 100, a thousand clients at once wait a second for the kernel to ask again.
+BACKLOG: Final = 1024
+# Connections above the limit that are still told why; the rest are closed unread.
+TURNED_AWAY: Final = 64
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    binds: Sequence[str] = (),
+    sockets: Sequence[socket.socket] = (),
+    limits: ServingLimits,
+    shutdown: Callable[[], Awaitable[None]],
+    on_fault: OnFault,
+    task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP/1.1 and WebSockets until `shutdown` returns; no TLS, no HTTP/2, no h2c.
+
+    Started means accepting, after the app's start-up. Then, when `shutdown` returns: no new
+    connections; idle ones are closed; WebSockets get 1001; requests in flight may end within
+    ``limits.grace_s`` and are cancelled after it; last the app's own shut-down.
+
+    Cancellation: at once; requests are cancelled, and the app's shut-down is not asked for.
+
+    Args:
+        app: Any ASGI app. It sees ``http.disconnect`` at once when the peer is gone, but never after
+            the last event of its response.
+        binds: ``HOST:PORT`` each, ``[HOST]:PORT`` for IPv6; port 0 picks one.
+        sockets: Ready-made ones, listening or not, which the server closes.
+        limits: What peers may do.
+        shutdown: Returns when it is time to stop.
+        on_fault: Told of each crash: ``"request"`` or ``"connection"``, and the exception.
+        task_status: Gets the addresses bound, in order: binds, then sockets.
+
+    Raises:
+        ConfigInvalid: A bind is no address, or a library is not of the version proved.
+        InternalFault: The app failed at its start-up or shut-down; in a group, as a nursery's faults are.
+        OSError: An address can not be bound.
+    """
+    require_proved()
+    with ExitStack() as held:
+        listeners = [_listener(sock, limits, held) for sock in chain(map(_bound, binds), sockets)]
+        async with lifespan(app) as state, trio.open_nursery() as nursery:
+            reception = _Reception(Site(app, limits, on_fault, state))
+            async with trio.open_nursery() as accepting:
+                serve_all = partial(trio.serve_listeners, reception.serve, listeners, handler_nursery=nursery)
+                accepting.start_soon(serve_all, name="serving listeners")
+                task_status.started([listener.socket.getsockname()[:2] for listener in listeners])
+                await shutdown()
+                accepting.cancel_scope.cancel(reason="shutdown")
+            nursery.cancel_scope.deadline = trio.current_time() + limits.grace_s
+            await reception.drain()
+
+
+async def serve_stream(
+    app: ASGIApp,
+    stream: trio.abc.Stream,
+    limits: ServingLimits,
+    *,
+    on_fault: OnFault,
+    client: tuple[str, int] = ("127.0.0.1", 50000),
+    server: tuple[str, int] = ("127.0.0.1", 8088),
+) -> None:
+    """Serve one connection over any stream, such as a pair of memory streams, until it has ended.
+
+    The app's lifespan is not run. Everything else is what `serve` does with a connection.
+    """
+    await Connection(Site(app, limits, on_fault), stream, client, server).run()
+
+
+class _Reception:
+    """The connections that are open, and whether there is room for one more."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._connections: set[Connection] = set()
+
+    async def drain(self) -> None:
+        for connection in list(self._connections):
+            await connection.drain()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        sock = stream.socket
+        try:
+            client = parse_socket_addr(sock.family, sock.getpeername())
+            server = parse_socket_addr(sock.family, sock.getsockname())
+        except OSError:  # gone between the kernel's accept and ours
+            sock.close()
+            return
+        connection = Connection(self._site, stream, client, server)
+        most = self._site.limits.max_connections
+        refusal = FULL if len(self._connections) >= most else None
+        if len(self._connections) >= most + TURNED_AWAY:
+            sock.close()
+            return
+        self._connections.add(connection)
+        try:
+            await connection.run(refusal)
+        finally:
+            self._connections.discard(connection)
+
+
+def _bound(bind: str) -> socket.socket:
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal():
+        raise ConfigInvalid(f"{bind!r} is no address to bind: it must be HOST:PORT.", param="server.bind")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+
+
+def _listener(sock: socket.socket, limits: ServingLimits, held: ExitStack) -> trio.SocketListener:
+    held.callback(sock.close)
+    sock.listen(BACKLOG)
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        # Accepted sockets inherit it: a peer that vanished without a word is found by the kernel.
+        with suppress(AttributeError):  # Linux only
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.send_timeout_s * 1000))
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))

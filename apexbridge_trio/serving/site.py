@@ -1,0 +1,37 @@
+"""What all connections of one server share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypercorn.config import Config
+
+from apexbridge_trio.serving.call import ASGIApp, OnFault
+from apexbridge_trio.serving.limits import ServingLimits
+
+
+def _stock_config() -> Config:
+    config = Config()
+    config.include_date_header = False  # ours is written once a second
+    config.include_server_header = False
+    config.websocket_ping_interval = None  # the reader's deadline pings, and sees who is silent
+    config.keep_alive_max_requests = 2**62
+    return config
+
+
+@dataclass(frozen=True)
+class Site:
+    """The app, what peers may do, and whom to tell of faults.
+
+    Args:
+        app: The ASGI app.
+        limits: What a peer may take.
+        on_fault: Told of each crash.
+        state: What the app's lifespan has filled.
+        config: Hypercorn's own.
+    """
+
+    app: ASGIApp
+    limits: ServingLimits
+    on_fault: OnFault
+    state: dict[str, Any] = field(default_factory=dict)
+    config: Config = field(default_factory=_stock_config)

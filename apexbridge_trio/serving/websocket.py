@@ -1,0 +1,187 @@
+"""WebSockets over Hypercorn's stream for wsproto."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+import trio
+from hypercorn.protocol import events
+from hypercorn.protocol.h11 import STREAM_ID
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
+from wsproto.connection import ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.serving.phase import Phase
+from apexbridge_trio.serving.refusal import of_status
+
+if TYPE_CHECKING:
+    from apexbridge_trio.serving.http import HttpProtocol
+
+# What a peer may send before the app has answered its upgrade; RFC 6455 4.1 lets it send nothing.
+EARLY_BYTES: Final = 64 * 1024
+# Unread messages an app may have, in messages of the largest size; then the peer is told to come
+# again (1013), because a reader that waits for the app does not see the peer leave.
+UNREAD_MESSAGES: Final = 2
+# A peer silent for so many intervals has missed two pings and had half an interval to answer.
+SILENT_INTERVALS: Final = 2.5
+# Answers to pings that wait for a peer that does not read; RFC 6455 5.5.3 lets a later one do.
+OWED_PONGS: Final = 64
+_UPGRADE_HEADERS: Final = (b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol")
+
+
+def is_upgrade(request: h11.Request) -> bool:
+    """Tell whether `request` asks for a WebSocket."""
+    headers = dict(request.headers)
+    tokens = headers.get(b"connection", b"").lower().split(b",")
+    return (
+        request.method == b"GET"
+        and headers.get(b"upgrade", b"").strip().lower() == b"websocket"
+        and any(token.strip() == b"upgrade" for token in tokens)
+    )
+
+
+class SocketStream(WSStream):
+    """One WebSocket: ASGI's messages one way, frames the other.
+
+    A message is counted in bytes as its frames come; the inbox of the app is bounded by
+    `UNREAD_MESSAGES`. The app is hurt by neither: the peer is, which is closed 1009 or 1013.
+    """
+
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        super().__init__(
+            protocol.app,
+            protocol.config,
+            protocol.context,
+            protocol.task_group,
+            protocol.ssl,
+            protocol.client,
+            protocol.server,
+            protocol.stream_send,
+            STREAM_ID,
+        )
+        self._protocol = protocol
+        self._wire = protocol.wire
+        self._limits = protocol.limits
+        self.buffer.max_length = self._limits.max_message_bytes  # in characters: never the lower one
+        self._early = bytearray()
+        self._message_bytes = 0
+        self._owed_pongs = 0
+        self._code: int = CloseReason.ABNORMAL_CLOSURE
+        self._heard_at = self._ping_at = trio.current_time()
+
+    async def handle(self, event: events.Event) -> None:
+        """Take what the peer sends, or its end."""
+        self._heard_at = trio.current_time()
+        if self.closed:
+            return
+        if isinstance(event, events.Request) and (fault := _fault_of(event)):
+            self.closed = True
+            await self._protocol.refuse(fault)
+        elif isinstance(event, events.Data) and not self.handshake.accepted:
+            await self._keep_early(event.data)
+        elif isinstance(event, events.StreamClosed):
+            self.closed = True
+            if self.app_put is not None:
+                await self.app_put({"type": "websocket.disconnect", "code": int(self._code)})
+        elif not isinstance(event, events.Data) or self.connection.state is not ConnectionState.CLOSED:
+            await super().handle(event)
+
+    async def app_send(self, message: Any) -> None:
+        """Send what the app says, and wait until the peer has taken it."""
+        await super().app_send(message)
+        self._wire.push()
+        await self._wire.drained()
+        await checkpoint()  # a loop that only sends must still see its cancellation
+
+    async def on_tick(self) -> None:
+        """Ping when it is time to, and drop a peer that is silent for too long."""
+        now = trio.current_time()
+        interval_s = self._limits.ping_interval_s
+        if now >= self._heard_at + SILENT_INTERVALS * interval_s:
+            self._wire.lose(reset=True)
+            return
+        if now >= self._ping_at:
+            self._ping_at = now + interval_s
+            await self._send_wsproto_event(Ping())
+            self._wire.push()
+        self._protocol.patience.until(min(self._ping_at, self._heard_at + SILENT_INTERVALS * interval_s))
+
+    async def go_away(self) -> None:
+        """Close with 1001; before the app has accepted it, leave the answer to the app."""
+        if self.state is ASGIWebsocketState.CONNECTED:
+            await self._end(CloseReason.GOING_AWAY)
+            self._wire.push()
+
+    async def _accept(self, message: Any) -> None:
+        self.handshake.extensions = None  # no permessage-deflate: 389 KB of it became 598 MB
+        await super()._accept(message)
+        self._protocol.patience.enter(Phase.SOCKET)
+        self._ping_at = trio.current_time() + self._limits.ping_interval_s
+        await self.on_tick()
+        if self._early:
+            await self.handle(events.Data(stream_id=STREAM_ID, data=bytes(self._early)))
+            self._early.clear()
+
+    async def _keep_early(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > EARLY_BYTES:
+            await self._protocol.refuse(BadRequest("Frames came before the upgrade was answered."))
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, (TextMessage, BytesMessage)):
+                await self._on_message(event)
+            elif isinstance(event, Ping):
+                await self._on_ping(event)
+            elif isinstance(event, CloseConnection):
+                await self._end(event.code, event.reason)
+            if self.closed:
+                return
+
+    async def _on_message(self, event: TextMessage | BytesMessage) -> None:
+        if self.state is not ASGIWebsocketState.CONNECTED:
+            return
+        self._message_bytes += _size_bytes(event.data)
+        if self._message_bytes > self._limits.max_message_bytes:
+            await self._end(CloseReason.MESSAGE_TOO_BIG)
+            return
+        self.buffer.extend(event)
+        if event.message_finished:
+            assert self.app_put is not None
+            unread_bytes = await self.app_put(self.buffer.to_message())
+            self.buffer.clear()
+            self._message_bytes = 0
+            if unread_bytes > UNREAD_MESSAGES * self._limits.max_message_bytes:
+                await self._end(CloseReason.TRY_AGAIN_LATER)
+
+    async def _on_ping(self, event: Ping) -> None:
+        self._owed_pongs = 0 if self._wire.is_clear else self._owed_pongs + 1
+        if self._owed_pongs <= OWED_PONGS:
+            await self._send_wsproto_event(event.response())
+
+    async def _end(self, code: int, reason: str | None = None) -> None:
+        self._code = code
+        # Dropped by wsproto when a close frame went out already: then this was the answer to it.
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason))
+        await self.send(events.StreamClosed(stream_id=self.stream_id))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        await self._protocol.refuse(of_status(status_code))
+
+
+def _size_bytes(data: bytes | bytearray | str) -> int:
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode())
+    return len(data)
+
+
+def _fault_of(request: events.Request) -> BadRequest | None:
+    """Say what is wrong with an upgrade that Hypercorn would fall over, or should not let through."""
+    for name, value in request.headers:
+        if name in _UPGRADE_HEADERS and not value.isascii():
+            return BadRequest(f"{name.decode().title()} holds bytes that are not ASCII.")
+        if name in {b"transfer-encoding", b"content-length"}:
+            return BadRequest("An upgrade to WebSocket has no body.")
+    return None

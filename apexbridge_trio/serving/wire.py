@@ -1,0 +1,131 @@
+"""What goes out on one connection."""
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+# One piece must be taken within the send timeout: with the default of 20 s that is 3 KiB/s.
+PIECE_BYTES: Final = 64 * 1024
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Wire:
+    """The bytes out: posted without waiting, pushed by a task of their own when the peer is slow.
+
+    A cancelled sender leaves no half of its message behind: what was posted goes out whole and in
+    order, or the connection is reset. So no send needs a shield.
+
+    The buffer has no size of its own: an app waits in `drained` after each message, so it holds one
+    message of the app, and the few replies of the reader are counted where they are made. A peer that
+    does not read is hurt: after the send timeout it is reset.
+
+    Args:
+        stream: The connection; of a TCP stream the socket is written directly first.
+        nursery: The connection's own; it holds the pushing task.
+        send_timeout_s: Without the peer taking a piece, in seconds.
+        on_lost: Called once the wire is lost; it wakes the reader.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        nursery: trio.Nursery,
+        send_timeout_s: float,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.is_lost = False
+        self._on_lost = on_lost
+        self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._nursery = nursery
+        self._send_timeout_s = send_timeout_s
+        self._unsent = bytearray()
+        self._at_end = False  # nothing will be posted any more
+        self._ended = False
+        self._pushing: trio.CancelScope | None = None
+        self._drained = trio.Event()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all that was posted is with the kernel."""
+        return not self._unsent
+
+    def post(self, data: bytes) -> None:
+        """Add `data` to what goes out with the next `push`; a lost wire drops it."""
+        if not self.is_lost and not self._at_end:
+            self._unsent += data
+
+    def push(self) -> None:
+        """Send what is posted: at once what the kernel takes, the rest in the background."""
+        if self._pushing is not None or self.is_lost:
+            return
+        if self._socket is not None:
+            self._push_nowait(self._socket)
+        if (self._unsent or self._at_end) and not (self._ended or self.is_lost):
+            self._drained = trio.Event()
+            self._pushing = trio.CancelScope()
+            self._nursery.start_soon(self._push_slowly, self._pushing, name="serving wire")
+
+    def finish(self) -> None:
+        """Say the end after what is posted; the peer may still send."""
+        self._at_end = True
+        self.push()
+
+    async def drained(self) -> None:
+        """Wait until all that was posted is with the kernel, or lost."""
+        if self._pushing is not None:
+            await self._drained.wait()
+
+    def lose(self, *, reset: bool = False) -> None:
+        """Close now and drop what is unsent; with `reset` the kernel drops its part too."""
+        self.is_lost = True
+        self._unsent.clear()
+        self._drained.set()
+        if self._pushing is not None:
+            self._pushing.cancel(reason="the connection is lost")
+        if self._socket is not None:
+            if reset:
+                with contextlib.suppress(OSError):
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._socket.close()
+        self._on_lost()
+
+    def _push_nowait(self, sock: trio.socket.SocketType) -> None:
+        try:
+            if self._unsent:
+                # Trio's own send costs two checkpoints more; it is for the slow case.
+                del self._unsent[: os.write(sock.fileno(), self._unsent)]
+            if self._at_end and not self._unsent and not self._ended:
+                sock.shutdown(socket.SHUT_WR)
+                self._ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.lose()
+
+    async def _push_slowly(self, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                await self._push_pieces()
+            except trio.TooSlowError:
+                self.lose(reset=True)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.lose()
+        self._pushing = None
+        self._drained.set()
+
+    async def _push_pieces(self) -> None:
+        while self._unsent:
+            piece = bytes(self._unsent[:PIECE_BYTES])
+            with trio.fail_after(self._send_timeout_s):
+                await self._stream.send_all(piece)
+            del self._unsent[: len(piece)]
+        if self._at_end:
+            self._ended = True
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()

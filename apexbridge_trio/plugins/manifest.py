@@ -173,6 +173,8 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
                 near = difflib.get_close_matches(phrase.tool, names, n=1, cutoff=0) or names[:1]
                 reason = f'no tool "{phrase.tool}" here, did you mean "{near[0]}"?'
                 faults.append((f"sentences.{language}.phrases.tool", reason))
+        for place, name in sentences.unknown_names():
+            faults.append((f"sentences.{language}.{place}", f"{name} is not declared above"))
     return _not_yet(manifest) + faults
 
 

@@ -4,7 +4,9 @@ Templates are in Home Assistant's intent language (library hassil): ``(a|b)`` on
 optional, ``<rule>`` a named part, ``{slot}`` a value. A slot's name is the tool argument it fills.
 """
 
-from typing import Annotated, Any
+import re
+from collections.abc import Container, Iterator
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
@@ -37,10 +39,35 @@ class Sentences(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         phrases: What can be asked.
         any: Slots that take any text.
         lists: Slots with known values: templates, or a table from template to the value it means.
-        rules: Named parts of templates.
+        rules: Named parts of templates; a rule may use the ones above it.
     """
 
     phrases: list[Phrase]
     any: list[Name] = []
     lists: dict[Name, list[Template] | dict[Template, str]] = {}
     rules: dict[Name, Template] = {}
+
+    def unknown_names(self) -> Iterator[tuple[str, str]]:
+        """Yield each place that uses a rule or a slot nobody declared, with what it uses."""
+        slots = {*self.any, *self.lists}
+        above: set[str] = set()
+        for name, text in self.rules.items():
+            yield from _unknown(f"rules.{name}", text, above, slots)
+            above.add(name)
+        for name, values in self.lists.items():
+            for text in values:
+                yield from _unknown(f"lists.{name}", text, above, ())
+        for phrase in self.phrases:
+            for text in phrase.say:
+                yield from _unknown("phrases.say", text, above, slots)
+
+
+_RULE: Final = re.compile(r"<([^<>]*)>")
+_SLOT: Final = re.compile(r"\{([^{}:]*)[^{}]*\}")
+
+
+def _unknown(
+    place: str, text: str, rules: Container[str], slots: Container[str]
+) -> Iterator[tuple[str, str]]:
+    yield from ((place, f"<{name}>") for name in _RULE.findall(text) if name not in rules)
+    yield from ((place, f"{{{name}}}") for name in _SLOT.findall(text) if name not in slots)

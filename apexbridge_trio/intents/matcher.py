@@ -1,0 +1,182 @@
+"""Find which of the plugins' sentences was said, with hassil.
+
+hassil is strict about what stands between the words, people are not. So a sentence is folded first:
+full-width forms become ASCII, punctuation goes, and beside Chinese characters so do spaces. Where
+each character came from is kept, so what fills a slot is cut from the sentence as it was written.
+"""
+
+import re
+import unicodedata
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from apexbridge_trio.protocol.sentences import Phrase, Sentences
+
+if TYPE_CHECKING:
+    from hassil.intents import Intents, SlotList
+
+# What one tells a machine in a sentence is shorter; hassil's time grows with length times templates,
+# and it runs on the loop: 200 characters take under 20 ms at worst.
+MAX_LENGTH: Final = 200
+
+HAN: Final = re.compile(r"[㐀-䶿一-鿿]")
+# A colon stays inside a time, a dot inside a time, a date or an abbreviation.
+_PUNCTUATION: Final = (
+    r"[,;!?、。“”\"「」『』《》…~()\[\]{}<>|]|(?<!\d):|:(?!\d)|(?<![0-9a-z])\.|\.(?![0-9a-z])"
+)
+_DROPPED: Final = re.compile(_PUNCTUATION, re.IGNORECASE)
+_DROPPED_ZH: Final = re.compile(_PUNCTUATION + rf"|\s+(?={HAN.pattern})|(?<={HAN.pattern})\s+", re.IGNORECASE)
+# What people say around a wish; 请 is not cut from 请假, a day off.
+_BEFORE: Final = re.compile(
+    r"(?:[\s,.!?~。]|你好|您好|嗨|请问一下|请问|麻烦你|麻烦您|麻烦|请(?!假)|能不能|可不可以|可以|能否"
+    r"|我想知道|我想|我要|帮我|帮忙|给我"
+    r"|(?:hello|hi|hey|please|kindly|(?:could|can|would|will) you|i would like to|i'd like to|i want to)\b)*",
+    re.IGNORECASE,
+)
+_AFTER: Final = re.compile(
+    r"(?:[\s,.!?~。]|谢谢你|谢谢您|谢谢|多谢|好吗|可以吗|行吗|\b(?:please|thanks|thank you)\b)*$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What was asked: the phrase, its language, and the arguments of the call."""
+
+    phrase: Phrase
+    language: str
+    arguments: dict[str, Any]
+
+
+class Matcher:
+    """All sentences of all plugins, compiled.
+
+    Making the first one in a process takes some tenths of a second, for hassil's import.
+
+    Args:
+        declared: By plugin, then by language.
+
+    Attributes:
+        faults: Templates that hassil can not read; their phrases are left out.
+    """
+
+    def __init__(self, declared: Mapping[str, Mapping[str, Sentences]]) -> None:
+        self.faults: list[str] = []
+        self._intents: dict[str, Intents] = {}
+        self._phrases: dict[str, Phrase] = {}
+        for plugin, languages in declared.items():
+            for language, sentences in languages.items():
+                self._compile(plugin, language, sentences)
+
+    def match(self, sentence: str, tools: Container[str] | None = None) -> Match | None:
+        """Return what was asked, of what `tools` can do; without `tools`, of everything declared."""
+        if len(sentence) > MAX_LENGTH:
+            return None
+        # The language of the sentence's script comes first, the others may still know it.
+        for language in sorted(self._intents, key=lambda name: _has_no_spaces(name) != is_chinese(sentence)):
+            text, origins = fold(sentence, _DROPPED_ZH if _has_no_spaces(language) else _DROPPED)
+            if found := self._recognized(text, language, tools):
+                arguments = {slot.name: _value(slot, sentence, origins) for slot in found.entities_list}
+                phrase = self._phrases[found.intent.name]
+                return Match(phrase, language, phrase.arguments | arguments)
+        return None
+
+    def examples(self, language: str, tools: Container[str]) -> list[str]:
+        """Return sentences to suggest, of phrases whose tool is among `tools`."""
+        intents = self._intents[language].intents if language in self._intents else ()
+        phrases = [self._phrases[name] for name in intents]
+        return [phrase.example for phrase in phrases if phrase.example and phrase.tool in tools]
+
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """Yield each answer template with its language."""
+        for language, known in self._intents.items():
+            for name in known.intents:
+                yield language, self._phrases[name].answer
+
+    def _recognized(self, text: str, language: str, tools: Container[str] | None) -> Any:
+        from hassil.recognize import recognize_best
+
+        known = self._intents[language]
+        able = {
+            name: one
+            for name, one in known.intents.items()
+            if tools is None or self._phrases[name].tool in tools
+        }
+        return recognize_best(text, replace(known, intents=able))
+
+    def _compile(self, plugin: str, language: str, sentences: Sentences) -> None:
+        from hassil.intents import Intents, IntentsSettings
+        from hassil.parser import ParseError
+
+        settings = IntentsSettings(ignore_whitespace=_has_no_spaces(language))
+        known = self._intents.setdefault(language, Intents(language, {}, settings=settings))
+        for number, phrase in enumerate(sentences.phrases):
+            name = f"{plugin}/{language}/{number}"
+            try:
+                known.intents[name] = _intent(name, phrase, sentences)
+            except (ParseError, ValueError, AssertionError) as fault:
+                self.faults.append(f"{plugin}: sentences.{language}.phrases[{number}]: {fault}")
+            self._phrases[name] = phrase
+
+
+def fold(sentence: str, dropped: re.Pattern[str]) -> tuple[str, list[int]]:
+    """Return what hassil shall see of a sentence, and where each of its characters came from."""
+    narrow = "".join(map(_narrow, sentence))
+    start, end = 0, len(narrow)
+    if before := _BEFORE.match(narrow):
+        start = before.end()
+    if after := _AFTER.search(narrow, start):
+        end = after.start()
+    gone = {at for found in dropped.finditer(narrow) for at in range(*found.span())}
+    kept = [at for at in range(start, end) if at not in gone]
+    return "".join(narrow[at] for at in kept), kept
+
+
+def is_chinese(text: str) -> bool:
+    """Tell whether there are Chinese characters in `text`."""
+    return HAN.search(text) is not None
+
+
+def _has_no_spaces(language: str) -> bool:
+    return language.startswith("zh")
+
+
+def _narrow(char: str) -> str:
+    """Return the usual form of a full-width character; one stays one, so places do not move."""
+    usual = unicodedata.normalize("NFKC", char)
+    return usual if len(usual) == 1 else char
+
+
+def _value(slot: Any, sentence: str, origins: Sequence[int]) -> str:
+    if slot.value != slot.text:
+        return str(slot.value)  # of a list that says what a word means
+    start, end = slot.text_span
+    return sentence[origins[start] : origins[end - 1] + 1].strip()
+
+
+def _intent(name: str, phrase: Phrase, sentences: Sentences) -> Any:
+    from hassil.intents import Intent, IntentData, WildcardSlotList
+    from hassil.parse_expression import parse_sentence
+
+    lists: dict[str, SlotList] = {slot: WildcardSlotList(name=slot) for slot in sentences.any}
+    lists |= {slot: _list(slot, values) for slot, values in sentences.lists.items()}
+    found = IntentData(
+        sentence_texts=phrase.say,
+        slot_lists=lists,
+        expansion_rules={rule: parse_sentence(text) for rule, text in sentences.rules.items()},
+        wildcard_list_names=set(sentences.any),
+    )
+    assert found.sentences  # parsed on first use: now, so that a fault is found now
+    return Intent(name, [found])
+
+
+def _list(slot: str, values: Sequence[str] | Mapping[str, str]) -> "SlotList":
+    from hassil.intents import TextSlotList, TextSlotValue
+    from hassil.parse_expression import parse_sentence
+
+    meant = values if isinstance(values, Mapping) else dict.fromkeys(values)
+    return TextSlotList(
+        name=slot,
+        values=[TextSlotValue(parse_sentence(text).expression, value) for text, value in meant.items()],
+    )

@@ -497,6 +497,7 @@ class TestHeads:
             (request("OPTIONS", "*"), 400),
             (request("GET", "?x"), 400),
             (request("CONNECT", "other:443"), 400),
+            (request("CONNECT", "/hello"), 400),
             (request("POST", "/hello", "Content-Length: 3", "Content-Length: 4"), 400),
             (request("POST", "/hello", "Content-Length: 3", "Transfer-Encoding: chunked"), 400),
             (request("POST", "/hello", "Content-Length: -1"), 400),

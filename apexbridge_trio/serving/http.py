@@ -115,7 +115,7 @@ class HttpProtocol(H11Protocol):
         self.is_draining = True
         if isinstance(self.stream, SocketStream):
             await self.stream.go_away()
-        elif self.stream is None and self.patience.phase in {Phase.HEAD, Phase.IDLE}:
+        elif self.stream is None and self.patience.phase is not Phase.BODY and self.wire.is_clear:
             self.wire.lose()
 
     async def refuse(self, error: ApexError) -> None:
@@ -253,7 +253,7 @@ def _fault_of(request: h11.Request, max_body_bytes: int) -> ApexError | None:
         return of_status(VersionUnsupported.status)
     if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > HEAD_BYTES:
         return of_status(HeadTooLarge.status)
-    if not request.target.startswith(b"/"):
+    if request.method == b"CONNECT" or not request.target.startswith(b"/"):
         return BadRequest("The request target must be a path: this is no proxy.", code="malformed_request")
     if b"content-length" in headers and b"transfer-encoding" in headers:
         # RFC 9112 6.3: two sizes are how requests are smuggled.

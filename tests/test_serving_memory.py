@@ -1,0 +1,265 @@
+"""The same server over memory streams on the virtual clock: exact times, and a cut at every step."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from wsproto.events import BytesMessage, Ping, TextMessage
+
+from apexbridge_trio.serving import ServingLimits, serve_stream
+from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
+from tests.harness import kill
+from tests.harness.wire import (
+    Paths,
+    Peer,
+    Silent,
+    SocketPeer,
+    Stream,
+    answer,
+    request,
+    whole_body,
+)
+
+LIMITS = ServingLimits()
+faults: list[tuple[str, BaseException]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_faults() -> Iterator[None]:
+    faults.clear()
+    yield
+    assert not faults
+
+
+@asynccontextmanager
+async def connected(
+    app: Any, limits: ServingLimits = LIMITS, *, lockstep: bool = False
+) -> AsyncIterator[trio.abc.Stream]:
+    """One connection to `app`; at the end the peer hangs up and the server must come to its end."""
+    make = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
+    ours, theirs = make()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve, app, theirs, limits)
+        async with ours:
+            yield ours
+
+
+async def _serve(app: Any, stream: trio.abc.Stream, limits: ServingLimits) -> None:
+    await serve_stream(app, stream, limits, on_fault=lambda *fault: faults.append(fault))
+
+
+async def test_the_client_is_who_the_caller_says(autojump_clock: trio.testing.MockClock) -> None:
+    async def who(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, repr((scope["client"], scope["server"])).encode())
+
+    async with connected(Paths(who=who)) as stream:
+        said = (await Peer(stream).get("/who")).body
+        assert said == b"(('127.0.0.1', 50000), ('127.0.0.1', 8088))"
+
+
+async def test_an_idle_connection_lives_for_its_time(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(Paths()) as stream:
+        peer = Peer(stream)
+        await trio.sleep(9)
+        for _ in range(3):
+            assert (await peer.get("/hello")).body == b"hello"
+            await trio.sleep(74)
+        assert (await peer.get("/hello")).body == b"hello"
+        answered_at = trio.current_time()
+        assert await peer.end() == b""
+        assert trio.current_time() - answered_at == LIMITS.idle_timeout_s
+
+
+async def test_a_head_has_its_time_from_its_first_byte(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(Paths()) as stream:
+        peer = Peer(stream)
+        await peer.get("/hello")
+        await trio.sleep(60)
+        began_at = trio.current_time()
+        for byte in request("GET", "/hello")[:9]:
+            await peer.send(bytes([byte]))
+            await trio.sleep(1)
+        assert (await peer.reply()).status == 408
+        assert trio.current_time() - began_at == LIMITS.header_timeout_s
+
+
+async def test_a_body_must_come_on_and_at_a_least_rate(autojump_clock: trio.testing.MockClock) -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        if (body := await whole_body(receive)) is not None:
+            await answer(send, body)
+
+    async with connected(Paths(echo=echo)) as stream:
+        peer = Peer(stream)
+        await peer.send(request("POST", "/echo", "Content-Length: 100000"))
+        for _ in range(9):  # 20 s a piece, 1,000 bytes/s
+            await peer.send(bytes(20_000 - 10_000))
+            await trio.sleep(20)
+        await peer.send(bytes(10_000))
+        assert len((await peer.reply()).body) == 100_000
+        await peer.send(request("POST", "/echo", "Content-Length: 1000"))
+        began_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_trickle, peer, nursery.cancel_scope)
+            assert (await peer.reply()).status == 408
+            nursery.cancel_scope.cancel(reason="answered")
+        assert 30 <= trio.current_time() - began_at < 31
+
+
+async def _trickle(peer: Peer, scope: trio.CancelScope) -> None:
+    while True:
+        await peer.send(b"x")
+        await trio.sleep(5)
+
+
+async def test_pings_have_a_beat_whatever_the_peer_sends(autojump_clock: trio.testing.MockClock) -> None:
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with connected(Paths(ws=listen)) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        opened_at = trio.current_time()
+        for beat in range(1, 4):
+            await trio.sleep_until(opened_at + beat * 20 - 1)
+            await ws.say(TextMessage("busy"))
+            assert isinstance(await ws.hear(), Ping)
+            assert trio.current_time() == opened_at + beat * 20
+        last_heard_at = opened_at + 59
+        assert [type(await ws.hear()) for _ in range(3)] == [Ping, Ping, type(None)]
+        assert trio.current_time() == last_heard_at + 50
+
+
+async def test_a_socket_may_be_silent_in_fifty_hours_of_pongs(autojump_clock: trio.testing.MockClock) -> None:
+    async def once(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await trio.sleep(50 * 3600)
+        await send({"type": "websocket.send", "text": "still here"})
+        await send({"type": "websocket.close"})
+
+    async with connected(Paths(ws=once)) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        while isinstance(event := await ws.hear(), Ping):
+            await ws.say(event.response())
+        assert event == TextMessage("still here")
+
+
+async def test_after_the_end_the_peer_may_go_on_for_so_long(autojump_clock: trio.testing.MockClock) -> None:
+    async with connected(Paths()) as stream:
+        peer = Peer(stream)
+        await peer.get("/hello", "Connection: close")
+        ended_at = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await peer.send(b"more")
+                await trio.sleep(LINGER_SILENCE_S - 1)
+        assert LINGER_S <= trio.current_time() - ended_at <= LINGER_S + LINGER_SILENCE_S
+
+
+async def test_a_peer_that_takes_nothing_is_lost_after_its_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stream_out = Stream(b"x" * 1000)
+    async with connected(Paths(stream=stream_out), lockstep=True) as stream:
+        await stream.send_all(request("GET", "/stream"))
+        await stream.receive_some(10)
+        began_at = trio.current_time()
+        await stream_out.left.wait()
+        assert trio.current_time() - began_at == LIMITS.send_timeout_s
+
+
+async def test_a_cancelled_sender_leaves_no_half_of_its_message(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Cut while the peer is slow, the app still ends its reply, and every byte of it is in order."""
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(1):
+            await send({"type": "http.response.body", "body": b"x" * 200_000, "more_body": True})
+        await send({"type": "http.response.body", "body": b"over"})
+
+    async with connected(Paths(cut=cut), lockstep=True) as stream:
+        await stream.send_all(request("GET", "/cut", "Connection: close"))
+        await trio.sleep(2)
+        assert (await Peer(stream).reply()).body == b"x" * 200_000 + b"over"
+
+
+async def test_pongs_owed_to_a_peer_that_does_not_read_are_bounded(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def listen(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with connected(Paths(ws=listen), lockstep=True) as stream:
+        ws = SocketPeer(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ws.open, "/ws")
+        await ws.say(*[Ping(b"%d" % n) for n in range(500)])
+        heard = 0
+        with trio.move_on_after(10):
+            while True:
+                await ws.hear()
+                heard += 1
+        assert 0 < heard < 100
+
+
+@pytest.mark.parametrize("path", ["hello", "stream", "silent", "echo"])
+async def test_a_connection_cut_at_any_step_leaves_nothing(
+    path: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        if (body := await whole_body(receive)) is not None:
+            await answer(send, body)
+
+    async def scenario() -> None:
+        stream_out = Stream(b"x")
+        silent = Silent()
+        app = Paths(stream=stream_out, silent=silent, echo=echo)
+        async with connected(app) as stream:
+            peer = Peer(stream)
+            await peer.send(request("POST", f"/{path}", "Content-Length: 3") + b"a")
+            await peer.send(b"bc")
+            if path == "stream":
+                await stream_out.began.wait()
+                stream_out.over.set()
+            if path == "silent":
+                await silent.began.wait()
+            else:
+                await peer.reply()
+
+    async def check(_whole: bool) -> None:
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+    assert await kill.kill_at_every_step(scenario, check) > 10
+
+
+async def test_a_socket_cut_at_any_step_leaves_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+
+    async def parrot(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+    async def scenario() -> None:
+        async with connected(Paths(ws=parrot)) as stream:
+            ws = SocketPeer(stream)
+            await ws.open("/ws")
+            await ws.say(BytesMessage(b"hi"))
+            assert await ws.hear() == BytesMessage(b"hi")
+
+    async def check(_whole: bool) -> None:
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+    assert await kill.kill_at_every_step(scenario, check) > 10

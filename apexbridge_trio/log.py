@@ -1,0 +1,184 @@
+"""What the hub says while it runs: one sink, and nothing secret or forged gets past it.
+
+Every line, from our rooms and from libraries that use the standard ``logging``, goes the same way:
+fields of the request from contextvars, plain values, redaction, rendering, one write. Redaction
+works on each text before it is rendered, so no escaping of the renderer can split a secret.
+
+A write blocks the hub while the reader of stderr does not read: journald and terminals do. Whoever
+pipes stderr into something slower is the one who waits.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TextIO, cast
+
+import structlog
+
+from apexbridge_trio.redaction import MASK, hide, redact
+
+__all__ = ["Format", "Level", "Logger", "bind", "capture", "configure", "get_logger", "hide"]
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "text", "json"]
+Logger = structlog.typing.FilteringBoundLogger
+
+_LEVELS: dict[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+# One field; a traceback of a deep nursery is about 10 kB. The tail is lost to the reader of the log.
+_LONGEST_TEXT = 32_768
+_DEEPEST = 6
+# Libraries that tell each request at INFO: ours tells it once, with more in it.
+_CHATTY = ("httpx", "httpcore", "hypercorn.access")
+
+# C0, DEL, C1, line separators, text direction, lone surrogates: what moves a cursor or ends a line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_NEEDS_QUOTES = re.compile(r'[\s"=]')
+_SECRET_FIELDS = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api_key", "cookie", "set-cookie"}
+)
+
+
+def configure(level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:  # noqa: A002
+    """Set the one sink up: for our loggers, those made already too, and for ``logging``'s.
+
+    Args:
+        level: The lowest that is written.
+        format: ``text`` is key=value, ``json`` one object a line; ``auto`` is ``json`` under systemd.
+        stream: Where to; without one, whatever ``sys.stderr`` is when a line is written.
+    """
+    _set_sink(level, format, stream)
+    root = logging.getLogger()
+    root.handlers = [_Bridge()]
+    root.setLevel(_LEVELS[level])
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def get_logger(room: str) -> Logger:
+    """Return the logger of a room; its lines carry ``room=``. It may be made at import time."""
+    return cast("Logger", structlog.get_logger(room=room))
+
+
+def bind(**fields: object) -> AbstractContextManager[None]:
+    """Put these fields on every line of this task, and of tasks it starts, inside the block."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def capture() -> AbstractContextManager[list[MutableMapping[str, Any]]]:
+    """Collect what is logged inside the block, of every level, instead of writing it: for tests."""
+    return structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars])
+
+
+def _set_sink(level: Level, format: Format, stream: TextIO | None) -> None:  # noqa: A002
+    as_json = format == "json" or (format == "auto" and "JOURNAL_STREAM" in os.environ)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _plain_entry,
+            _as_json if as_json else _as_text,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=lambda *_: _Writer(stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Writer:
+    """The last step: one write of one whole line."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        stream = self._stream or sys.stderr
+        try:
+            stream.write(line + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            # A closed pipe or a closed file: a hub that can not log still answers.
+            return
+
+    debug = info = warning = error = critical = msg
+
+
+class _Bridge(logging.Handler):
+    """Hands what libraries log to our sink."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # the library's format and arguments do not fit
+            message = f"{record.msg} {record.args}"
+        get_logger(record.name).log(record.levelno, message, exc_info=record.exc_info)
+
+
+def _plain_entry(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
+    return cast("dict[str, Any]", _plain(entry, depth=0))
+
+
+def _plain(value: object, *, depth: int) -> Any:
+    """Make a value of JSON's types with every text in it redacted and bounded."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        return _text(value.decode("utf-8", "replace"))
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return _plain_fields(value.items(), depth=depth + 1)
+        if isinstance(value, list | tuple | set | frozenset):
+            return [_plain(item, depth=depth + 1) for item in value]
+    return _text(str(value))
+
+
+def _plain_fields(items: Iterable[tuple[object, object]], *, depth: int) -> dict[str, Any]:
+    plain = {}
+    for key, value in items:
+        name = _text(str(key))
+        plain[name] = MASK if name.lower() in _SECRET_FIELDS else _plain(value, depth=depth)
+    return plain
+
+
+def _text(text: str) -> str:
+    # Cut after redaction: half a secret is not recognised.
+    text = redact(text)
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
+def _visible(text: str) -> str:
+    """Spell out what moves a cursor or ends a line, in a way that JSON reads back."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _as_json(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
+    return _visible(json.dumps(entry, ensure_ascii=False))
+
+
+def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
+    head = f"{entry.pop('timestamp')} {entry.pop('level'):<7} {_visible(str(entry.pop('event', '')))}"
+    trace = entry.pop("exception", "")
+    line = " ".join([head, *(f"{_visible(name)}={_word(value)}" for name, value in entry.items())])
+    # Indented, so that no line of an exception's own text can pass for a line of the log.
+    return "\n".join([line, *(f"    {_visible(row)}" for row in trace.split("\n") if row)])
+
+
+def _word(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not text or (isinstance(value, str) and _NEEDS_QUOTES.search(text)):
+        text = json.dumps(text, ensure_ascii=False)
+    return _visible(text)
+
+
+# Before the config is read there are things to say already, and structlog's own default is stdout.
+_set_sink("info", "auto", None)

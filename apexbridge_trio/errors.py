@@ -18,8 +18,8 @@ class ApexError(Exception):
         tools_ran: A tool may have run: a client library must not retry on its own.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "api_error"
+    status: int = 500
+    type: str = "api_error"
     code: str = "internal_error"
     # Client libraries repeat 408, 409, 429 and 5xx by themselves; False forbids it to them.
     retryable: ClassVar[bool] = False
@@ -210,13 +210,20 @@ class UpstreamSilent(UpstreamError):
 
 
 class UpstreamRefused(UpstreamError):
-    """The provider answered with an error of its own."""
+    """The provider answered with an error of its own; asked again, it would say the same.
+
+    Args:
+        upstream_status: The provider's. One that finds fault with the request is the client's too.
+    """
 
     code = "upstream_refused"
+    retryable = False
 
     def __init__(self, message: str, *, upstream_status: int, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]  # the base names them
         self.upstream_status = upstream_status
+        if upstream_status in {400, 413, 422}:
+            self.status, self.type = upstream_status, BadRequest.type
 
 
 class UpstreamBusy(UpstreamError):
@@ -224,6 +231,14 @@ class UpstreamBusy(UpstreamError):
 
     status = 503
     code = "upstream_busy"
+
+
+class UpstreamLimited(UpstreamBusy):
+    """The hub's key has used up what the provider allows it for now."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "upstream_rate_limited"
 
 
 class ToolFailed(ApexError):

@@ -71,6 +71,7 @@ import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 
+from apexbridge_trio.relay.route import socket_of
 from tests.fakes.behaviours import BEHAVIOURS, RAW, Behaviour, Call, HangUp, Request, encode, hello
 from tests.fakes.memory import MemoryStream
 
@@ -284,9 +285,16 @@ class _Network(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(self, host: str, port: int, *rest: Any, **more: Any) -> httpcore.AsyncNetworkStream:
         try:
-            return TrioStream(await self._provider.connect(host, port))
+            return _NetworkStream(await self._provider.connect(host, port))
         except OSError as fault:
             raise httpcore.ConnectError(str(fault)) from fault
+
+
+class _NetworkStream(TrioStream):
+    """httpcore's own stream, which would insist on a socket when it looks."""
+
+    def get_extra_info(self, info: str) -> Any:
+        return socket_of(self._stream).is_readable() if info == "is_readable" else None
 
 
 async def _run(port: int) -> None:

@@ -191,6 +191,28 @@ async def test_an_answer_before_the_request_was_taken_is_heard(autojump_clock: o
     assert not pool._idle
 
 
+@pytest.mark.parametrize(("heard", "kind"), [(b"", UpstreamUnreachable), (b"HTTP/1.1 200", UpstreamBroken)])
+async def test_a_reset_is_told_by_what_was_heard(
+    heard: bytes, kind: type[UpstreamError], autojump_clock: object
+) -> None:
+    async def connect(host: str, port: int) -> trio.abc.Stream:
+        near, _ = MemoryStream.pair()
+        said = [heard] if heard else []
+
+        async def receive(max_bytes: int | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            if said:
+                return said.pop()
+            raise trio.BrokenResourceError
+
+        near.receive_some = receive  # type: ignore[method-assign]
+        return near
+
+    with pytest.raises(kind) as told:
+        await ask(pool_of(connect), "hello")
+    assert type(told.value) is kind
+
+
 async def test_no_connection_is_unreachable(autojump_clock: object) -> None:
     async with world() as (provider, pool):
         provider.is_refusing = True

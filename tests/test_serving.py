@@ -29,6 +29,9 @@ from tests.harness.wire import (
 )
 
 BIG = b"x" * 65536
+# More than the kernel keeps for one connection (tcp_wmem and tcp_rmem end at 4 and 6 MiB), so that a
+# peer which has read only its beginning has certainly stopped the sender.
+HUGE = bytes(24 * 1024 * 1024)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -177,25 +180,25 @@ class TestOneConnectionsFaultIsItsOwn:
 
 class TestPeersThatDoNotRead:
     async def test_shutdown_does_not_wait_for_a_stream_nobody_reads(self) -> None:
-        stream = Stream(BIG)
-        async with serving(Paths(stream=stream), grace_s=0.1) as served, served.peer() as peer:
+        async with serving(Paths(stream=Stream(HUGE)), grace_s=0.1) as served, served.peer() as peer:
             await peer.send(request("GET", "/stream"))
-            await stream.began.wait()
+            await peer.head()
+            await peer.more()
             served.stop.set()
             await served.stopped.wait()
 
     async def test_shutdown_does_not_wait_for_a_socket_nobody_reads(self) -> None:
         async def flood(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": "websocket.accept"})
-            while True:
-                await send({"type": "websocket.send", "bytes": BIG})
+            await send({"type": "websocket.send", "bytes": HUGE})
 
-        async with serving(Paths(ws=flood), grace_s=0.1) as served, served.socket("/ws"):
+        async with serving(Paths(ws=flood), grace_s=0.1) as served, served.socket("/ws") as ws:
+            await ws.stream.receive_some(1)
             served.stop.set()
             await served.stopped.wait()
 
     async def test_a_peer_that_takes_nothing_is_reset_and_the_app_told(self) -> None:
-        stream = Stream(BIG)
+        stream = Stream(HUGE)
         async with serving(Paths(stream=stream), send_timeout_s=0.2) as served, served.peer() as peer:
             await peer.send(request("GET", "/stream"))
             await stream.left.wait()
@@ -205,11 +208,12 @@ class TestPeersThatDoNotRead:
             await served.lives()
 
     async def test_a_peer_that_does_not_read_and_leaves_is_noticed_at_once(self) -> None:
-        stream = Stream(BIG)
+        stream = Stream(HUGE)
         async with serving(Paths(stream=stream), send_timeout_s=3600) as served:
             async with served.peer() as peer:
                 await peer.send(request("GET", "/stream"))
-                await stream.began.wait()
+                await peer.head()
+                await peer.more()
             await stream.left.wait()
 
     async def test_a_socket_that_pings_and_does_not_read_owes_itself(self) -> None:

@@ -134,10 +134,10 @@ async def test_pings_have_a_beat_whatever_the_peer_sends(autojump_clock: trio.te
         assert trio.current_time() == last_heard_at + 50
 
 
-async def test_a_socket_may_be_silent_in_fifty_hours_of_pongs(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_socket_may_be_silent_for_ten_hours_of_pongs(autojump_clock: trio.testing.MockClock) -> None:
     async def once(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
-        await trio.sleep(50 * 3600)
+        await trio.sleep(10 * 3600)
         await send({"type": "websocket.send", "text": "still here"})
         await send({"type": "websocket.close"})
 
@@ -200,8 +200,7 @@ async def test_pongs_owed_to_a_peer_that_does_not_read_are_bounded(
 
     async with connected(Paths(ws=listen), lockstep=True) as stream:
         ws = SocketPeer(stream)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ws.open, "/ws")
+        await ws.open("/ws")
         await ws.say(*[Ping(b"%d" % n) for n in range(500)])
         heard = 0
         with trio.move_on_after(10):

@@ -147,8 +147,9 @@ class SocketPeer:
 class Served:
     """A running server."""
 
-    address: tuple[str, int]
+    address: tuple[str, int] = ("", 0)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
+    started: trio.Event = field(default_factory=trio.Event)
     stop: trio.Event = field(default_factory=trio.Event)
     stopped: trio.Event = field(default_factory=trio.Event)
 
@@ -174,25 +175,29 @@ class Served:
 async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
     """Serve `app` on a free port; a fault of the server's own fails the test, and so does a task left."""
     tasks = trio.lowlevel.current_statistics().tasks_living
-    served = Served(("", 0))
+    served = Served()
     with trio.fail_after(SAFETY_S):
         async with trio.open_nursery() as nursery:
-            served.address = (await nursery.start(partial(_run, app, served, ServingLimits(**limits))))[0]
+            nursery.start_soon(_serve, app, served, ServingLimits(**limits))
+            await served.started.wait()
             yield served
             served.stop.set()
         assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert not [fault for where, fault in served.faults if where == "connection"]
 
 
-async def _run(app: Any, served: Served, limits: ServingLimits, *, task_status: trio.TaskStatus[Any]) -> None:
-    await serve(
+async def _serve(app: Any, served: Served, limits: ServingLimits) -> None:
+    run = partial(
+        serve,
         app,
         binds=["127.0.0.1:0"],
         limits=limits,
         shutdown=served.stop.wait,
         on_fault=lambda where, fault: served.faults.append((where, fault)),
-        task_status=task_status,
     )
+    async with trio.open_nursery() as nursery:
+        served.address = (await nursery.start(run))[0]
+        served.started.set()
     served.stopped.set()
 
 

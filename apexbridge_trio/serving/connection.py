@@ -77,7 +77,7 @@ class Connection:
         while not protocol.wire.is_lost:
             with self._patience.renew():
                 await self._read_on(protocol.handle, protocol.wire)
-            if not protocol.wire.is_lost:
+            if self._patience.is_over and not protocol.wire.is_lost:
                 await protocol.on_silence()
         await protocol.handle(Closed())
 

@@ -46,6 +46,11 @@ class Patience:
         self.scope = trio.CancelScope(deadline=self.deadline)
         return self.scope
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return trio.current_time() >= self.deadline
+
     def enter(self, phase: Phase) -> None:
         """Begin to wait for something else."""
         self.phase = phase
@@ -53,8 +58,14 @@ class Patience:
         self.until(self._since + self._bound_s())
 
     def until(self, deadline: float) -> None:
-        """Move the deadline, in Trio time."""
-        self.deadline = self.scope.deadline = deadline
+        """Move the deadline, in Trio time.
+
+        The scope only follows to an earlier one: a reader woken too soon looks at `is_over` and goes
+        on, at most once a head timeout, where each request would move the scope four times.
+        """
+        self.deadline = deadline
+        if deadline < self.scope.deadline:
+            self.scope.deadline = deadline
 
     def heard(self, total_bytes: int) -> None:
         """Take note of more bytes of a body, or of what is read only to be dropped."""

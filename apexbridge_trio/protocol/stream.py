@@ -77,13 +77,17 @@ class ClientStream:
         self._round_usage: dict[str, Any] = {}
         self._kept: list[bytes] = []
         self._kept_bytes = 0
+        self._fault: UpstreamBroken | None = None
         self.is_done = False
 
     def feed(self, data: bytes) -> bytes:
         """Add bytes of the provider's stream and return what the client gets of them.
 
+        Once `is_done`, nothing more is taken: the provider said so, or sent an error, or what is
+        no stream of chunks; `close_round` tells which.
+
         Raises:
-            UpstreamBroken: The provider sent an error, or what is no stream of chunks.
+            UpstreamBroken: The answer is larger than the hub holds.
         """
         block = self._blocks.feed(data)
         if not block or self.is_done:
@@ -95,7 +99,18 @@ class ClientStream:
                 return block
             assert self._own_tokens is not None
             return block.replace(tokens[0], self._own_tokens[0]).replace(tokens[1], self._own_tokens[1])
-        return b"".join([self._event(payload) for payload in payloads(block)])
+        return self._each(block)
+
+    def _each(self, block: bytes) -> bytes:
+        """Look at each event; what stands before a broken one is still the client's."""
+        shown = []
+        try:
+            for payload in payloads(block):
+                shown.append(self._event(payload))  # noqa: PERF401  # what was made before a fault stays
+        except UpstreamBroken as fault:
+            self._fault = fault
+            self.is_done = True
+        return b"".join(shown)
 
     def feed_document(self, document: dict[str, Any]) -> bytes:
         """Add a whole answer, from a provider that does not stream."""
@@ -113,6 +128,8 @@ class ClientStream:
             UpstreamBroken: The stream ended in the middle of the answer.
         """
         rest = self.feed(b"\n\n") if self._blocks.pending else b""
+        if self._fault is not None:
+            raise self._fault
         if not self._opened or not (self._finish or self.is_done):
             raise UpstreamBroken("The provider's stream ended in the middle of the answer.")
         self.rounds += 1

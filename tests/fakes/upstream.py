@@ -11,7 +11,7 @@ In memory, on the virtual clock (`connect` goes where the hub takes a connector)
         seen = await provider.closed(0)     # the first connection has ended
         assert seen.closed_by == "peer"     # the hub closed it, not the provider
 
-As a process (`tests.fakes.process` starts it): `python -m tests.fakes.upstream --port 0` prints its
+As a process (`tests.harness.process` starts it): `python -m tests.fakes.upstream --port 0` prints its
 port as the first line. `GET /seen` then tells what it saw: `{"connections": [{n, openedNs, closedNs, closedBy, requests: [{n, method, path,
 model, atNs, authorization, body}]}]}`, times by `time.monotonic_ns`, which is one clock for all
 processes of a machine. `GET /seen?from=N` leaves out the connections before N, `?closed=N` answers

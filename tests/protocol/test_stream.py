@@ -264,13 +264,16 @@ def test_a_broken_stream_has_one_outcome(raw, why):
         read(new_stream(), [raw])
 
 
-def test_garbage_after_the_first_chunk_is_not_passed_on():
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"data: {nonsense}\n\n", b'data: {"id":"up-1","created":7,"choices":[{"delta":{"content":"\xff\xfe"}}]}\n\n'],
+)
+def test_garbage_after_the_first_chunk_is_not_passed_on(nonsense):
     stream = new_stream()
     stream.feed(provider(*text("a"), finish=None, done=False))
+    assert stream.feed(nonsense) == b""
     with pytest.raises(UpstreamBroken):
-        stream.feed(b"data: {nonsense}\n\n")
-    with pytest.raises(UpstreamBroken):
-        stream.feed(b'data: {"id":"up-1","created":7,"choices":[{"delta":{"content":"\xff\xfe"}}]}\n\n')
+        stream.close_round()
 
 
 def test_the_end_without_a_finish_reason_is_an_end_when_the_provider_says_so():

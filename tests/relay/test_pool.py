@@ -7,6 +7,7 @@ from apexbridge_trio.errors import UpstreamBroken, UpstreamError, UpstreamSilent
 from apexbridge_trio.relay.pool import IDLE_AGE_S
 from tests.fakes.behaviours import Call, HangUp
 from tests.fakes.memory import MemoryStream
+from tests.fakes.upstream import FakeUpstream
 from tests.harness.kill import kill_at_every_step
 from tests.relay.asking import PATH, ask, body_of, pool_of, read, world
 
@@ -176,6 +177,28 @@ async def test_a_provider_that_takes_nothing_is_silent(autojump_clock: object) -
 
     with pytest.raises(UpstreamSilent):
         await ask(pool_of(connect), "hello")
+
+
+async def test_a_large_request_is_not_silence_while_its_pieces_are_taken(autojump_clock: object) -> None:
+    async with FakeUpstream() as provider:
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            stream = await provider.connect(host, port)
+            send_all = stream.send_all
+
+            async def slowly(data: bytes | bytearray | memoryview) -> None:
+                await trio.sleep(0.8)
+                await send_all(data)
+
+            stream.send_all = slowly  # type: ignore[method-assign]
+            return stream
+
+        pool = pool_of(connect, idle_timeout_s=1.0)
+        large = json.dumps({"model": "hello", "messages": [{"content": "x" * 1_000_000}]}).encode()
+        async with pool.open(b"POST", PATH, [], large) as response:
+            assert response.status == 200
+        assert trio.current_time() > 3
+        assert provider.requests[0].body == large
 
 
 async def test_an_answer_before_the_request_was_taken_is_heard(autojump_clock: object) -> None:

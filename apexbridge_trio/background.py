@@ -1,0 +1,129 @@
+"""Chats that nobody waits for: they run under the hub, and their results are kept for a while.
+
+Each has a task of its own in the hub's nursery. The task ends when its result is forgotten, so a
+result has an owner like everything else, and a drain that cancels the nursery forgets them all.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+from msgspec import Raw
+
+from apexbridge_trio.errors import ApexError, InternalFault, Interrupted, NotFound, Overloaded
+from apexbridge_trio.flights import Flight, Flights
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.protocol.openai import error_body
+
+# About 10 KB each; when it is full, new background chats are refused and nobody else is hurt.
+MAX_KEPT: Final = 1000
+
+log = get_logger("background")
+
+
+@dataclass
+class Background:
+    """One background chat and, in the end, what came of it."""
+
+    request_id: str
+    owner: Principal
+    status: str = "running"
+    result: bytes = b""
+    error: ApexError | None = None
+
+
+class Backgrounds:
+    """The background chats of the hub.
+
+    Args:
+        flights: The live tree.
+        keep_s: How long a result can be asked for, seconds.
+    """
+
+    def __init__(self, flights: Flights, keep_s: float) -> None:
+        self._flights = flights
+        self._keep_s = keep_s
+        self._kept: dict[tuple[str, str], Background] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the tasks until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self._kept.clear()
+
+    def start(
+        self,
+        request_id: str,
+        owner: Principal,
+        work: Callable[[Flight], Awaitable[bytes]],
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Run `work` in a flight of its own and keep what it returns.
+
+        Raises:
+            RequestIdTaken: A flight of that id is there already.
+            Overloaded: Too many results are kept already.
+        """
+        assert self._nursery is not None
+        if len(self._kept) >= MAX_KEPT:
+            raise Overloaded("Too many background chats are running or kept.", retry_after_s=60)
+        flight = self._flights.open(request_id, "chat", owner, timeout_s=timeout_s)
+        chat = self._kept[owner.tenant_id, request_id] = Background(request_id, owner)
+        self._nursery.start_soon(self._run, chat, flight, work, name=f"background {request_id}")
+
+    def find(self, request_id: str, principal: Principal) -> Background:
+        """Return a background chat that runs or has ended lately.
+
+        Raises:
+            NotFound: Unknown, forgotten, or of someone else.
+        """
+        for chat in self._kept.values():
+            if chat.request_id == request_id and principal.may_see(chat.owner):
+                return chat
+        raise NotFound(f"There is no request {request_id}.")
+
+    async def _run(
+        self, chat: Background, flight: Flight, work: Callable[[Flight], Awaitable[bytes]]
+    ) -> None:
+        try:
+            with flight:
+                chat.result = await work(flight)
+            chat.status = "completed"
+        except Interrupted as fault:
+            chat.status, chat.error = "interrupted", fault
+        except ApexError as fault:
+            chat.status, chat.error = "failed", fault
+        except Exception as fault:  # the boundary of a turn that nobody waits for
+            log.error("background chat failed", request_id=chat.request_id, exc_info=fault)
+            chat.status, chat.error = "failed", InternalFault("The hub failed; its log says how.")
+        await trio.sleep(self._keep_s)
+        # The id may be in use again by now.
+        if self._kept.get(key := (chat.owner.tenant_id, chat.request_id)) is chat:
+            del self._kept[key]
+
+
+def described(chat: Background) -> dict[str, Any]:
+    """Say how a background chat stands, as ``GET /v1/requests/{id}`` shows it."""
+    said: dict[str, Any] = {
+        "id": chat.request_id,
+        "kind": "chat",
+        "status": chat.status,
+        "tenantId": chat.owner.tenant_id,
+    }
+    if chat.result:
+        said["result"] = Raw(chat.result)
+    if chat.error is not None:
+        said["error"] = error_body(chat.error)
+    return said

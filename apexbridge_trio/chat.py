@@ -1,0 +1,223 @@
+"""The chat turn: ask the model, run the tools it calls, ask again.
+
+A turn runs inside its flight; each model call and each tool call is a child of it, named
+``round1/llm`` and ``round1/<tool>``. Interrupt, deadline and disconnect are the flight's scope, so
+nothing here looks for them. Who listens decides the form of the answer: a `Listener` takes the
+bytes of each round as they come.
+
+A round that calls only tools of the hub is followed by another; `max_rounds` bounds them, and in
+the last one the model is told to call none.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from apexbridge_trio.errors import ApexError, UpstreamBroken
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.models import Model, with_system
+from apexbridge_trio.protocol.answer import Answer
+from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage
+from apexbridge_trio.protocol.openai import ChatRequest, encode
+from apexbridge_trio.protocol.rounds import Round, judge, read_document, read_payload, without_calls
+from apexbridge_trio.protocol.sse import Blocks, payloads
+from apexbridge_trio.protocol.stream import ClientStream
+from apexbridge_trio.tools import Toolbox
+
+# After [DONE] a provider ends its body at once; one that holds it open loses its connection.
+END_WAIT_S: Final = 0.25
+
+
+class Listener(Protocol):
+    """Takes the answers of a turn's rounds."""
+
+    async def hear(self, answer: Answer) -> Round:
+        """Take one answer to its end and say what it means.
+
+        Raises:
+            UpstreamError: It broke off, or is no answer.
+        """
+        ...
+
+    def next_round(self) -> None:
+        """The hub ran the round's calls and asks again."""
+        ...
+
+
+@dataclass
+class Turn:
+    """One answer to one request.
+
+    Attributes:
+        rounds: Model calls begun so far.
+        tools_run: Names of the tools that were started, in order.
+        is_used_up: The model wanted more rounds than there are.
+    """
+
+    request: ChatRequest
+    fields: Mapping[str, Raw]
+    model: Model
+    toolbox: Toolbox
+    max_rounds: int
+    rounds: int = 0
+    tools_run: list[str] = field(default_factory=list)
+    is_used_up: bool = False
+
+    def __post_init__(self) -> None:
+        names = self.toolbox.chosen(self.model.tools, self.request.apex.tools)
+        if self.request.tool_choice == "none" or (self.request.n or 1) > 1:
+            names = []  # several choices would run a tool several times
+        # A tool of the client's wins over one of ours with the same name.
+        self._offered = [name for name in names if name not in self.request.client_tools]
+        self.hub_tools = frozenset(self._offered)
+
+    async def run(self, flight: Flight, listener: Listener) -> None:
+        """Ask until the answer is for the client.
+
+        Raises:
+            ApexError: The turn failed; `tools_ran` tells whether a tool had been started.
+        """
+        try:
+            await self._run(flight, listener, dict(self._first_fields()))
+        except ApexError as fault:
+            fault.tools_ran = fault.tools_ran or bool(self.tools_run)
+            raise
+
+    async def _run(self, flight: Flight, listener: Listener, fields: dict[str, Any]) -> None:
+        while True:
+            self.rounds += 1
+            is_last = self.rounds >= self.max_rounds
+            if self.hub_tools and is_last:
+                fields["tool_choice"] = "none"
+            with flight.child(f"round{self.rounds}/llm", "upstream"):
+                async with self.model.open_answer(fields) as answer:
+                    came = await listener.hear(answer)
+            self.is_used_up = is_last and bool(came.hub_calls)
+            if not came.hub_calls or is_last:
+                return
+            await self._run_tools(came, flight, fields)
+            listener.next_round()
+
+    async def _run_tools(self, came: Round, flight: Flight, fields: dict[str, Any]) -> None:
+        self.tools_run += [call.function.name for call in came.hub_calls]
+        outcomes = await self.toolbox.run(came.hub_calls, flight, f"round{self.rounds}/")
+        added = [came.message, *(outcome.message() for outcome in outcomes)]
+        messages: Sequence[Raw] = msgspec.json.decode(fields["messages"], type=list[Raw])
+        fields["messages"] = Raw(encode([*messages, *added]))
+        # A choice that forces a call would force one in each round, for ever.
+        fields.pop("tool_choice", None)
+
+    def _first_fields(self) -> Mapping[str, Any]:
+        fields: dict[str, Any] = dict(self.fields)
+        fields["messages"] = with_system(fields["messages"], self.model.system)
+        if self.hub_tools:
+            theirs: Sequence[Raw] = (
+                msgspec.json.decode(fields.get("tools", b"null"), type=list[Raw] | None) or ()
+            )
+            fields["tools"] = [*theirs, *self.toolbox.definitions(self._offered)]
+        return fields
+
+
+class StreamListener:
+    """Sends a streamed answer on as it comes.
+
+    Args:
+        stream: What the client sees.
+        write: Sends bytes to the client, and waits until they are taken.
+    """
+
+    def __init__(self, stream: ClientStream, write: Callable[[bytes], Awaitable[None]], turn: Turn) -> None:
+        self._stream = stream
+        self._write = write
+        self._hub_tools = turn.hub_tools
+        self.next_round = stream.next_round
+
+    async def hear(self, answer: Answer) -> Round:
+        """See `Listener.hear`; bytes are written as soon as they are known to be the client's."""
+        stream = self._stream
+        if not answer.is_stream:
+            await self._write(stream.feed_document(read_document(await _whole(answer))))
+        while not stream.is_done and (data := await answer.receive()):
+            if shown := stream.feed(data):
+                await self._write(shown)
+        rest, came = stream.close_round()
+        if rest:
+            await self._write(rest)
+        await _read_out(answer)
+        return came
+
+
+class WholeListener:
+    """Puts an answer together to one document.
+
+    The bytes of a provider's document go to the client as they are, unless something was added to
+    them: rounds, or repaired tool calls.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._usage: dict[str, Any] = {}
+        self._document: dict[str, Any] = {}
+        self._body = b""
+
+    def next_round(self) -> None:
+        """Nothing of a round with calls of the hub is for the client."""
+
+    async def hear(self, answer: Answer) -> Round:
+        """See `Listener.hear`; nothing is kept of a round that another one follows, but its usage."""
+        self._document = await self._assembled(answer) if answer.is_stream else await self._decoded(answer)
+        came = judge(self._document, self._turn.hub_tools)
+        if came.hub_calls or self._turn.rounds > 1:
+            self._body = b""
+            self._usage = add_usage(self._usage, self._document.get("usage"))
+        return came
+
+    async def _decoded(self, answer: Answer) -> dict[str, Any]:
+        self._body = await _whole(answer)
+        document = read_document(self._body)
+        if any(choice["message"].get("tool_calls") for choice in document["choices"]):
+            self._body = b""
+        return document
+
+    async def _assembled(self, answer: Answer) -> dict[str, Any]:
+        blocks, assembly, is_done = Blocks(), Assembly(), False
+        while not is_done and (data := await answer.receive()):
+            for payload in payloads(blocks.feed(data)):
+                is_done = is_done or payload.strip() == b"[DONE]"
+                if not is_done:
+                    assembly.feed(read_payload(payload))
+        if not (is_done or assembly.is_finished):
+            raise UpstreamBroken("The provider's stream ended in the middle of the answer.")
+        await _read_out(answer)
+        return assembly.build()
+
+    def end(self) -> bytes:
+        """Return the answer's document."""
+        if self._body:
+            return self._body
+        if self._turn.is_used_up:
+            without_calls(self._document)
+        if self._usage:
+            self._document |= {"usage": self._usage, "apex": {"rounds": self._turn.rounds}}
+        return encode(self._document)
+
+
+async def _whole(answer: Answer) -> bytes:
+    parts, size = [], 0
+    while data := await answer.receive():
+        parts.append(data)
+        size += len(data)
+        if size > MAX_ANSWER_BYTES:
+            raise UpstreamBroken(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.")
+    return b"".join(parts)
+
+
+async def _read_out(answer: Answer) -> None:
+    """Read to the body's end, so that the connection can be used again."""
+    with trio.move_on_after(END_WAIT_S):
+        while await answer.receive():
+            pass

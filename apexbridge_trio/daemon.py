@@ -1,0 +1,168 @@
+"""The whole hub: composed, started in order, drained and stopped.
+
+::
+
+    services                     ours; a crash of one is total, systemd restarts
+    ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
+    ├─ backgrounds               chats nobody waits for
+    ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
+    └─ serving                   started last; its end is the end
+
+Draining: new chats are refused with 503, those in flight may finish for `server.drain_timeout_s`
+seconds, the rest is interrupted, and only then the server stops, so that each client has its end.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+import trio
+
+from apexbridge_trio import __version__
+from apexbridge_trio import config as config_file
+from apexbridge_trio.background import Backgrounds
+from apexbridge_trio.config import Config, shipped
+from apexbridge_trio.errors import ApexError
+from apexbridge_trio.flights import Flights
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Keys
+from apexbridge_trio.intents import IntentModel
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.models import ModelTable
+from apexbridge_trio.notify import notify
+from apexbridge_trio.plugins import Plugins
+from apexbridge_trio.serving import ServingLimits, serve
+from apexbridge_trio.store import Store
+from apexbridge_trio.tools import Toolbox
+from apexbridge_trio.upstream import Upstream, find_local
+from apexbridge_trio.web.front import Front
+
+# What is interrupted at the end of a drain gets this long to say so to its client.
+LAST_WORDS_S: Final = 5.0
+
+# A provider on this machine is looked for this often while none is configured, seconds.
+LOOK_EVERY_S: Final = 60.0
+
+log = get_logger("daemon")
+
+
+@contextmanager
+def open_hub(
+    config: Config, state: Path, *, make_upstream: Callable[[config_file.Upstream], Upstream] = Upstream
+) -> Iterator[Hub]:
+    """Compose the rooms; what they hold open is closed on leaving, synchronously."""
+    with ExitStack() as stack:
+        store = stack.enter_context(Store(state))
+        zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else None
+        directories = [shipped("plugins"), *(Path(name) for name in config.plugins.directories)]
+        plugins = Plugins.load(directories, state=state, clock=lambda: datetime.now(zone).astimezone(zone))
+        for fault in plugins.faults:
+            log.warning("plugin left out", reason=fault)
+        upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
+        models = ModelTable(config.models, upstreams, IntentModel(plugins))
+        stack.callback(models.close)
+        flights = Flights()
+        yield Hub(
+            config=config,
+            flights=flights,
+            backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
+            models=models,
+            toolbox=Toolbox(plugins.tools),
+            keys=Keys(store),
+            started=trio.current_time(),
+        )
+
+
+async def run_hub(config: Config, state: Path, bind: str) -> None:
+    """Serve until a signal has drained the hub.
+
+    "Started" is said on stdout (``listening on …``) and to systemd, once the listener is bound.
+    """
+    with open_hub(config, state) as hub:
+        drained = trio.Event()
+        async with trio.open_nursery() as services:
+            await services.start(_drain_on_signal, hub, drained, name="signals")
+            await services.start(hub.backgrounds.run, name="backgrounds")
+            if config.chat.find_local and not config.upstreams:
+                services.start_soon(_look_for_local, hub, name="local providers")
+            await _serve(hub, bind, drained)
+            services.cancel_scope.cancel(reason="the server has stopped")
+
+
+async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
+    """Accept until drained, and say where."""
+    limits = ServingLimits(**msgspec.structs.asdict(hub.config.limits), grace_s=LAST_WORDS_S)
+    accept = partial(
+        serve, Front(hub), binds=[bind], limits=limits, shutdown=drained.wait, on_fault=_log_fault
+    )
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(accept, name="serving")
+        host, port = addresses[0]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"listening on http://{shown}:{port}", flush=True)  # noqa: T201  # scripts read this line
+        log.info("ready", version=__version__, address=f"{shown}:{port}")
+        notify("READY=1")
+
+
+def _log_fault(where: str, fault: BaseException) -> None:
+    log.error("a fault was kept inside its connection", where=where, exc_info=fault)
+
+
+async def _drain_on_signal(
+    hub: Hub, drained: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Drain at the first signal, hurry at the second."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        await anext(signals)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drain, hub, drained, nursery.cancel_scope, name="drain")
+            await anext(signals)
+            log.warning("hurried: what is in flight is interrupted now")
+            hub.flights.interrupt_all("the hub was told to hurry")
+    drained.set()
+
+
+async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> None:
+    """Let what is in flight finish, then interrupt the rest."""
+    notify("STOPPING=1")
+    hub.flights.is_draining = True
+    timeout_s = hub.config.server.drain_timeout_s
+    log.info("draining", in_flight=len(hub.flights), timeout_s=timeout_s)
+    with trio.move_on_after(timeout_s):
+        await hub.flights.empty()
+    stops = hub.flights.interrupt_all("the hub is about to end")
+    with trio.move_on_after(LAST_WORDS_S):
+        await hub.flights.empty()
+    for stop in stops:
+        log.info("interrupted by the drain", **stop.written())
+    drained.set()
+    waiting.cancel(reason="drained")
+
+
+async def _look_for_local(hub: Hub) -> None:
+    """Offer the models of a provider on its usual local port, once one is there."""
+    while True:
+        for entry in await find_local(known=hub.models.upstreams):
+            log.info("found a local provider; its models are offered", name=entry.name, url=entry.base_url)
+            hub.models.add_upstream(Upstream(entry))
+        await trio.sleep(LOOK_EVERY_S)
+
+
+def run(config: Config, *, config_path: Path | None, state: Path, bind: str | None) -> int:
+    """Run the hub until it has been drained; returns the exit code."""
+    log.info("starting", version=__version__, config=str(config_path or "defaults"), state=str(state))
+    try:
+        trio.run(run_hub, config, state, bind or config.server.bind)
+    except* (ApexError, OSError) as faults:
+        for fault in faults.exceptions:
+            log.error("the hub can not run", reason=str(fault))
+    else:
+        return 0
+    return 1

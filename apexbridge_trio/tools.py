@@ -1,0 +1,98 @@
+"""The toolbox: a name leads to whatever runs it, and each call ends in one outcome.
+
+Nothing here raises a domain error to the turn: a tool that fails, is stopped or is unknown is an
+outcome like any other, and the model is told.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.models import ToolChoice
+from apexbridge_trio.plugins import Tool
+from apexbridge_trio.protocol.openai import Call, encode
+
+State = Literal["success", "failed", "interrupted", "timed_out"]
+
+
+class Outcome(Struct, frozen=True):
+    """What became of one call.
+
+    Attributes:
+        content: What the model is told, JSON text.
+    """
+
+    call: Call
+    state: State
+    content: str
+
+    def message(self) -> dict[str, Any]:
+        """Return the message that tells the model."""
+        return {"role": "tool", "tool_call_id": self.call.id, "content": self.content}
+
+
+class Toolbox:
+    """All tools the hub can run, by name."""
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self._tools = tools
+
+    def chosen(self, offered: ToolChoice, wanted: Literal["auto", "none"] | list[str]) -> list[str]:
+        """Return the names a model is offered and the request wants, in the toolbox's order."""
+        if offered == "none" or wanted == "none":
+            return []
+        return [
+            name
+            for name in self._tools
+            if (offered == "all" or name in offered) and (wanted == "auto" or name in wanted)
+        ]
+
+    def definitions(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return OpenAI's tool objects for the names."""
+        return [_definition(self._tools[name]) for name in names]
+
+    async def run(self, calls: Sequence[Call], flight: Flight, prefix: str) -> list[Outcome]:
+        """Run the calls of one round side by side, each a child of `flight`.
+
+        Cancellation: all are stopped; those that began have ended when this returns.
+        """
+        outcomes: dict[int, Outcome] = {}
+
+        async def run_one(place: int, call: Call) -> None:
+            outcomes[place] = await self._outcome(call, flight, prefix)
+
+        async with trio.open_nursery() as nursery:
+            for place, call in enumerate(calls):
+                nursery.start_soon(run_one, place, call, name=f"{flight.path}/{prefix}{call.function.name}")
+        return [outcomes[place] for place in range(len(calls))]
+
+    async def _outcome(self, call: Call, flight: Flight, prefix: str) -> Outcome:
+        tool = self._tools[call.function.name]
+        try:
+            arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
+        except msgspec.DecodeError as fault:
+            return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
+        try:
+            with flight.child(f"{prefix}{tool.name}", "plugin"):
+                result = await tool.call(arguments)
+        except Interrupted:
+            return _told(call, "interrupted", "interrupted", "The user stopped this call.")
+        except ToolTimeout as fault:
+            return _told(call, "timed_out", fault.code, fault.message)
+        except ToolFailed as fault:
+            return _told(call, "failed", fault.code, fault.message)
+        return Outcome(call, "success", encode(result).decode())
+
+
+def _told(call: Call, state: State, code: str, message: str) -> Outcome:
+    return Outcome(call, state, encode({"error": {"code": code, "message": message}}).decode())
+
+
+def _definition(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}

@@ -1,0 +1,174 @@
+"""Every route but the chat, in Quart: models, interrupt, the live tree, health."""
+
+from typing import Annotated, Any
+
+import msgspec
+import trio
+from msgspec import Meta, Struct
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from apexbridge_trio import __version__
+from apexbridge_trio.background import described
+from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound
+from apexbridge_trio.flights import tree_entry
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.models import Model
+from apexbridge_trio.protocol.openai import Id, encode, encode_error, error_body, read_json
+from apexbridge_trio.web.arrival import Arrival, error_headers
+from apexbridge_trio.web.reading import require_json
+
+Path = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class InterruptRequest(Struct, rename="camel"):
+    """The body of ``POST /v1/interrupt``; one of the four names what to stop."""
+
+    request_id: Id | None = None
+    message_id: Id | None = None
+    task_id: Id | None = None
+    path: Path | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    wait_s: Annotated[float, Meta(ge=0, le=300)] = 5.0
+
+
+_decode_interrupt = msgspec.json.Decoder(InterruptRequest).decode
+
+
+def build_api(hub: Hub) -> QuartTrio:
+    """Return the Quart application with all its routes."""
+    app = QuartTrio(__name__, static_folder=None)
+    app.config["RESPONSE_TIMEOUT"] = None  # our own deadlines rule
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # a defect goes to the request's one boundary
+    app.config["MAX_CONTENT_LENGTH"] = hub.config.limits.max_body_bytes
+    _add_errors(app)
+    _add_health(app, hub)
+    _add_models(app, hub)
+    _add_requests(app, hub)
+    return app
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.errorhandler(ApexError)
+    async def apex_error(error: ApexError) -> Response:
+        _arrival().notes["error"] = error.code
+        reply = _json_bytes(encode_error(error, _arrival().request_id), error.status)
+        for name, value in error_headers(error):
+            reply.headers[name.decode()] = value.decode()
+        return reply
+
+    @app.errorhandler(HTTPException)
+    async def http_error(error: HTTPException) -> Response:
+        if error.code == 405:
+            return await apex_error(MethodNotAllowed(f"{request.method} is not possible at {request.path}."))
+        if error.code == 404:
+            return await apex_error(NotFound(f"There is nothing at {request.path[:200]}."))
+        return await apex_error(BadRequest(error.description or "The request can not be read."))
+
+
+def _add_health(app: QuartTrio, hub: Hub) -> None:
+    @app.get("/health")
+    async def health() -> Response:
+        return _health(hub, needs_readiness=False)
+
+    @app.get("/health/live")
+    async def live() -> Response:
+        return _health(hub, needs_readiness=False)
+
+    @app.get("/health/ready")
+    async def ready() -> Response:
+        return _health(hub, needs_readiness=True)
+
+
+def _health(hub: Hub, *, needs_readiness: bool) -> Response:
+    arrival = _arrival()
+    draining = hub.flights.is_draining
+    said: dict[str, Any] = {
+        "status": "draining" if draining else "ok",
+        "version": __version__,
+        "uptimeS": round(trio.current_time() - hub.started, 1),
+        "draining": draining,
+    }
+    if arrival.is_local or (arrival.principal and "admin" in arrival.principal.scopes):
+        said["dependencies"] = [upstream.state() for upstream in hub.models.upstreams.values()]
+    return _json(said, 503 if draining and needs_readiness else 200)
+
+
+def _add_models(app: QuartTrio, hub: Hub) -> None:
+    @app.get("/v1/models")
+    async def models() -> Response:
+        listed = [_model_entry(model) for model in await hub.models.all()]
+        return _json({"object": "list", "data": listed})
+
+    @app.get("/v1/models/<path:model_id>")
+    async def model(model_id: str) -> Response:
+        return _json(_model_entry(await hub.models.find(model_id)))
+
+
+def _model_entry(model: Model) -> dict[str, Any]:
+    # The hub does not know when a model was made, and the field must be a number.
+    return {"id": model.id, "object": "model", "created": 0, "owned_by": model.owner}
+
+
+def _add_requests(app: QuartTrio, hub: Hub) -> None:
+    @app.get("/v1/requests")
+    async def requests() -> Response:
+        return _json([tree_entry(flight) for flight in hub.flights.roots(_principal())])
+
+    @app.get("/v1/requests/<request_id>")
+    async def one(request_id: str) -> Response:
+        return _json(_request_entry(hub, request_id))
+
+    @app.post("/v1/interrupt")
+    async def interrupt() -> Response:
+        require_json(_arrival())
+        asked = read_json(bytes(await request.get_data(as_text=False)), _decode_interrupt)
+        path = asked.path or asked.request_id or asked.message_id or asked.task_id
+        if path is None:
+            raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")
+        try:
+            stop = hub.flights.interrupt(path, _principal(), asked.reason)
+        except NotFound as fault:
+            return _json(_nothing_to_stop(path, fault), 404)
+        return _json(await stop.receipt(asked.wait_s))
+
+
+def _request_entry(hub: Hub, request_id: str) -> dict[str, Any]:
+    try:
+        entry = {"status": "running", **tree_entry(hub.flights.find(request_id, _principal()))}
+    except NotFound:
+        entry = described(hub.backgrounds.find(request_id, _principal()))
+    return {"requestId": request_id, **entry}
+
+
+def _nothing_to_stop(path: str, fault: NotFound) -> dict[str, Any]:
+    return {
+        "error": error_body(fault),
+        "request_id": _arrival().request_id,
+        "success": False,
+        "status": "error",
+        "reason": "not_found",
+        "requestId": path.partition("/")[0],
+        "message": fault.message,
+    }
+
+
+def _arrival() -> Arrival:
+    arrival: Arrival = request.scope["apex"]  # type: ignore[typeddict-item]  # put there by Front
+    return arrival
+
+
+def _principal() -> Principal:
+    principal = _arrival().principal
+    assert principal is not None
+    return principal
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return _json_bytes(encode(value), status)
+
+
+def _json_bytes(body: bytes, status: int) -> Response:
+    return Response(body, status, content_type="application/json")

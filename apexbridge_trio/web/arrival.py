@@ -1,0 +1,121 @@
+"""One request as the edge knows it, from its first byte to its line in the log."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from apexbridge_trio.errors import ApexError, InternalFault
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import is_sane, new_id
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.protocol.openai import encode_error
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = get_logger("request")
+
+
+@dataclass
+class Arrival:
+    """A request under way.
+
+    Attributes:
+        request_id: On every reply and log line; a chat may choose its own in the body.
+        is_local: The peer is on this machine, with no proxy between.
+        principal: Who asks; none on the open paths without a key.
+        notes: What the log line says beside the common fields.
+        outcome: How it ended, in one word, where the status does not say it.
+    """
+
+    scope: Scope
+    request_id: str
+    is_local: bool
+    asgi_send: Send
+    principal: Principal | None = None
+    started: float = field(default_factory=trio.current_time)
+    status: int = 0
+    bytes_sent: int = 0
+    outcome: str = ""
+    first_byte: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scope: Scope, send: Send) -> "Arrival":
+        """Read who comes, and with which id."""
+        asked = header(scope, b"x-request-id")
+        request_id = asked if asked and is_sane(asked) else new_id("req")
+        return cls(scope, request_id, _is_local(scope), send)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send as ASGI does, with the request's id on the reply."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            named = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message.get("headers", ()), named]
+        elif message["type"] == "http.response.body":
+            self.bytes_sent += len(message.get("body", b""))
+            self.first_byte = self.first_byte or trio.current_time()
+        await self.asgi_send(message)
+
+    async def reply(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        """Send a whole JSON reply."""
+        common = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": common + (headers or [])}
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, error: ApexError) -> None:
+        """Send an error in the one envelope."""
+        self.notes["error"] = error.code
+        await self.reply(error.status, encode_error(error, self.request_id), error_headers(error))
+
+
+@contextmanager
+def boundary(arrival: Arrival) -> Iterator[None]:
+    """Turn a defect inside a request into one answer and one line in the log.
+
+    Raises:
+        InternalFault: In place of whatever is no fault a peer can be told about.
+    """
+    try:
+        yield
+    except ApexError:
+        raise
+    except Exception as defect:
+        log.error("request failed", request_id=arrival.request_id, exc_info=defect)
+        raise InternalFault("The hub failed at this; its log says how.") from None
+
+
+def error_headers(error: ApexError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that tell a client library what to do about an error."""
+    headers = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    if not error.should_retry:
+        headers.append((b"x-should-retry", b"false"))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a header's value as text, the first if there are several."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
+
+
+def _is_local(scope: Scope) -> bool:
+    host = (scope.get("client") or ("",))[0]
+    is_loopback = host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"}
+    # A proxy on this machine brings the whole world; its peers are not local.
+    proxied = any(key in {b"x-forwarded-for", b"forwarded", b"x-real-ip"} for key, _ in scope["headers"])
+    return is_loopback and not proxied

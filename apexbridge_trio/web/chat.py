@@ -1,0 +1,143 @@
+"""The chat endpoint: an ASGI callable of its own, since Quart's routing costs more than the relay.
+
+The request's nursery has two or three tasks: the turn, the watch for a client that leaves, and the
+sign of life of a stream. Whatever ends first ends the others. The flight is inside it, so that an
+interrupt ends the work and leaves the reply to be written.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import trio
+from msgspec import Raw
+
+from apexbridge_trio.chat import StreamListener, Turn, WholeListener
+from apexbridge_trio.errors import ApexError, Interrupted, MethodNotAllowed
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
+from apexbridge_trio.protocol.openai import ChatRequest, encode, read_chat
+from apexbridge_trio.protocol.stream import ClientStream
+from apexbridge_trio.web.arrival import Arrival, Receive, boundary
+from apexbridge_trio.web.reading import narrowed, read_body, require_json
+from apexbridge_trio.web.streaming import EventReply
+
+
+async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
+    """Answer one chat request, or raise before anything was sent.
+
+    Cancellation: everything under the request ends; nothing is sent any more.
+
+    Raises:
+        ApexError: Why there is no answer.
+    """
+    if arrival.scope["method"] != "POST":
+        raise MethodNotAllowed("Chats are asked for with POST.")
+    require_json(arrival)
+    request, fields = read_chat(await read_body(receive, hub.config.limits.max_body_bytes))
+    assert arrival.principal is not None
+    owner = narrowed(arrival.principal, arrival, request.tenant_id, request.family_id)
+    arrival.request_id = request.chosen_id or arrival.request_id
+    asked = Asked(hub, arrival, owner, request, fields)
+    if request.apex.background:
+        await asked.answer_later()
+        return
+    flight = asked.take_off()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
+        refusal = await (asked.stream(flight, nursery) if request.stream else asked.answer(flight))
+        if refusal is not None:
+            await arrival.refuse(refusal)
+        nursery.cancel_scope.cancel(reason="answered")
+
+
+async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
+    """End the request when its client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    arrival.outcome = arrival.outcome or "cancelled_by_client"
+    scope.cancel(reason="the client has gone")
+
+
+@dataclass
+class Asked:
+    """A chat that was asked for: admitted, decoded, and now to be answered in one of three ways."""
+
+    hub: Hub
+    arrival: Arrival
+    owner: Principal
+    request: ChatRequest
+    fields: Mapping[str, Raw]
+
+    @property
+    def timeout_s(self) -> float:
+        """The deadline of the whole answer, in seconds from now."""
+        return self.request.apex.timeout_s or self.hub.config.chat.timeout_s
+
+    def take_off(self) -> Flight:
+        """Reserve the request's id; the flight is entered at once."""
+        return self.hub.flights.open(self.arrival.request_id, "chat", self.owner, timeout_s=self.timeout_s)
+
+    async def answer(self, flight: Flight) -> ApexError | None:
+        """Answer with one document; returns what to refuse with instead."""
+        try:
+            with boundary(self.arrival), flight:
+                body = await self._document(flight)
+        except ApexError as fault:
+            return fault
+        self.arrival.outcome = "completed"
+        await self.arrival.reply(200, body)
+        return None
+
+    async def stream(self, flight: Flight, nursery: trio.Nursery) -> ApexError | None:
+        """Answer with a stream; returns what to refuse with if nothing was sent yet."""
+        reply = EventReply(self.arrival, self.hub.config.chat.keepalive_s)
+        nursery.start_soon(reply.keep_alive, name="sign of life")
+        seen = self._client_stream()
+        try:
+            with boundary(self.arrival), flight:
+                turn = await self._turn()
+                seen.hub_tools = turn.hub_tools
+                await turn.run(flight, StreamListener(seen, reply.write, turn))
+            closing = seen.end("length" if turn.is_used_up else "")
+            self.arrival.outcome = "completed"
+        except ApexError as fault:
+            if reply.give_up():
+                return fault
+            self.arrival.outcome = self.arrival.notes["error"] = fault.code
+            stopped = isinstance(fault, Interrupted)
+            closing = seen.interrupt() if stopped else seen.fail(fault, self.arrival.request_id)
+        await reply.close(closing)
+        return None
+
+    async def answer_later(self) -> None:
+        """Start the chat in the background and say so."""
+        self.hub.backgrounds.start(
+            self.arrival.request_id, self.owner, self._document, timeout_s=self.timeout_s
+        )
+        self.arrival.outcome = "accepted"
+        body = encode({"requestId": self.arrival.request_id, "status": "accepted"})
+        await self.arrival.reply(202, body)
+
+    async def _document(self, flight: Flight) -> bytes:
+        turn = await self._turn()
+        listener = WholeListener(turn)
+        await turn.run(flight, listener)
+        return listener.end()
+
+    async def _turn(self) -> Turn:
+        model = await self.hub.models.find(self.request.model or self.hub.config.chat.default_model)
+        turn = Turn(self.request, self.fields, model, self.hub.toolbox, self.hub.config.chat.max_rounds)
+        self.arrival.notes["turn"] = turn
+        return turn
+
+    def _client_stream(self) -> ClientStream:
+        return ClientStream(
+            new_id("chatcmpl"),
+            int(time.time()),
+            self.request.model or self.hub.config.chat.default_model,
+            wants_usage=self.request.wants_usage,
+            many=(self.request.n or 1) > 1,
+        )

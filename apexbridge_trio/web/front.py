@@ -1,0 +1,101 @@
+"""The ASGI application: the way in for every request, and the line in the log at its end."""
+
+import logging
+from typing import Any, cast
+
+import trio
+
+from apexbridge_trio.errors import ApexError, NotFound
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.log import bind, get_logger
+from apexbridge_trio.web.api import build_api
+from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
+from apexbridge_trio.web.chat import chat
+from apexbridge_trio.web.guards import CHAT_PATHS, admit
+from apexbridge_trio.web.reading import narrowed
+
+log = get_logger("request")
+
+
+class Front:
+    """The hub as an ASGI application."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        # Quart spells ASGI's dictionaries out in types of its own.
+        self._api = cast("ASGIApp", build_api(hub))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the server's lifespan.
+
+        Cancellation: everything under the request ends.
+        """
+        if scope["type"] == "lifespan":
+            await self._api(scope, receive, send)
+            return
+        arrival = Arrival.of(scope, _as_http(send) if scope["type"] == "websocket" else send)
+        try:
+            with bind(request_id=arrival.request_id):
+                await self._serve(arrival, receive)
+        finally:
+            _write_line(arrival)
+
+    async def _serve(self, arrival: Arrival, receive: Receive) -> None:
+        try:
+            with boundary(arrival):
+                arrival.principal = admit(self._hub, arrival)
+                await self._dispatch(arrival, receive)
+        except ApexError as fault:
+            if arrival.status == 0:
+                await arrival.refuse(fault)
+
+    async def _dispatch(self, arrival: Arrival, receive: Receive) -> None:
+        if arrival.scope["type"] == "websocket":
+            raise NotFound("There is no channel at this path.")
+        if arrival.scope["path"] in CHAT_PATHS:
+            await chat(self._hub, arrival, receive)
+            return
+        if arrival.principal is not None:
+            arrival.principal = narrowed(arrival.principal, arrival, None, None)
+        arrival.scope["apex"] = arrival
+        await self._api(arrival.scope, receive, arrival.send)
+
+
+def _as_http(send: Send) -> Send:
+    """Answer a WebSocket's upgrade with plain HTTP: it is refused before it is accepted."""
+
+    async def send_as_http(message: Any) -> None:
+        await send(message | {"type": f"websocket.{message['type']}"})
+
+    return send_as_http
+
+
+def _write_line(arrival: Arrival) -> None:
+    """Write the one line a finished request gets."""
+    notes = dict(arrival.notes)
+    if (turn := notes.pop("turn", None)) is not None:
+        notes |= {"model": turn.model.id, "rounds": turn.rounds, "tools": turn.tools_run}
+    if arrival.first_byte is not None:
+        notes["first_byte_ms"] = round((arrival.first_byte - arrival.started) * 1000, 1)
+    failed = arrival.status >= 500 or (arrival.status == 0 and not arrival.outcome)
+    log.log(
+        logging.WARNING if failed else logging.INFO,
+        "request",
+        request_id=arrival.request_id,
+        method=arrival.scope.get("method", "WEBSOCKET"),
+        path=arrival.scope["path"],
+        principal=arrival.principal.id if arrival.principal else None,
+        status=arrival.status or None,
+        outcome=arrival.outcome or _word(arrival.status),
+        duration_ms=round((trio.current_time() - arrival.started) * 1000, 1),
+        bytes=arrival.bytes_sent,
+        **notes,
+    )
+
+
+def _word(status: int) -> str:
+    if status == 0:
+        return "cancelled"
+    if status == 499:
+        return "interrupted"
+    return "completed" if status < 400 else "refused" if status < 500 else "failed"

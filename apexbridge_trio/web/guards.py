@@ -1,0 +1,95 @@
+"""Who may come in: keys, scopes, the loopback rule, Host and Origin.
+
+A peer on this machine may chat without a key (`auth.loopback`), since the seed's own example carries
+none. A web page must not use that: a name that was rebound to 127.0.0.1 shows in Host, a foreign
+page in Origin, and both are refused. With a key neither matters.
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from apexbridge_trio.config import Auth
+from apexbridge_trio.errors import Forbidden, Unauthenticated
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.web.arrival import Arrival, header
+
+CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"})
+
+# The first entry that fits rules. An empty set: anybody; a path that is not here needs any key.
+_RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
+    ("/health", frozenset()),
+    ("/v1/chat", frozenset({"chat"})),
+    ("/v1/chatvcp", frozenset({"chat"})),
+    ("/v1/models", frozenset({"chat"})),
+    ("/v1/interrupt", frozenset({"chat", "admin"})),
+    ("/v1/requests", frozenset({"chat", "admin"})),
+)
+_KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")
+_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL: Final = Principal(id="local", scopes=frozenset({"chat"}))
+
+
+def admit(hub: Hub, arrival: Arrival) -> Principal | None:
+    """Say who asks, or refuse; nothing of the body has been read.
+
+    Raises:
+        Unauthenticated: No key where one is needed, or one that is not known.
+        Forbidden: The key lacks the scope, or a page of another site asks.
+    """
+    path: str = arrival.scope["path"]
+    key = _key(arrival)
+    principal = hub.keys.principal_of(key) if key is not None else None
+    if key is not None and principal is None:
+        raise Unauthenticated(
+            "This key is not known here. Make one with: apexbridge keys create --scope chat"
+        )
+    needed = next((scopes for start, scopes in _RULES if _is_below(path, start)), None)
+    if principal is None:
+        return None if needed == frozenset() else _local(hub.config.auth, arrival, path)
+    if needed and not needed & principal.scopes:
+        raise Forbidden(f"This key may not do that; it needs the scope {' or '.join(sorted(needed))}.")
+    return principal
+
+
+def _key(arrival: Arrival) -> str | None:
+    value = header(arrival.scope, b"authorization")
+    if value is None:
+        return None
+    scheme, _, key = value.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _local(auth: Auth, arrival: Arrival, path: str) -> Principal:
+    if arrival.is_local and auth.loopback == "chat":
+        _refuse_foreign(auth, arrival)
+        if any(_is_below(path, start) for start in _KEYLESS) or not _is_known(path):
+            return LOCAL
+    raise Unauthenticated(
+        "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"
+    )
+
+
+def _refuse_foreign(auth: Auth, arrival: Arrival) -> None:
+    names = _LOCAL_NAMES | frozenset(auth.allowed_hosts)
+    host = _host_name(f"//{header(arrival.scope, b'host') or ''}")
+    if host not in names:
+        raise Forbidden("Without a key the hub answers only to localhost, 127.0.0.1 and [::1].", code="host")
+    origin = header(arrival.scope, b"origin")
+    if origin is not None and _host_name(origin) not in names:
+        raise Forbidden("A page of another site asks, and carries no key.", code="origin")
+
+
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _is_below(path: str, start: str) -> bool:
+    return path == start or path.startswith(f"{start}/")
+
+
+def _is_known(path: str) -> bool:
+    return any(_is_below(path, start) for start, _ in _RULES)

@@ -1,0 +1,172 @@
+"""OpenAI's own clients, in Python and in JavaScript, against the hub and a provider over TCP."""
+
+import json
+import os
+import subprocess
+
+import openai
+import pytest
+import trio
+
+from tests.harness import process
+
+MODELS = [
+    "hello",
+    "endless:50",
+    "stream:20:50",
+    "dead",
+    "dead-mid:2",
+    "status:400",
+    "status:429:0",
+    "split:1",
+    "garbage",
+]
+TOOL = {"type": "function", "function": {"name": "mine", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+async def world(tmp_path):
+    """A hub in front of a provider; yields their addresses."""
+    async with process.provider() as provider:
+        async with process.hub(tmp_path, process.upstream(provider.url, models=MODELS)) as hub:
+            yield hub.url, provider.url
+
+
+def ask(text, model="hello", **rest):
+    return {"model": model, "messages": [{"role": "user", "content": text}], **rest}
+
+
+async def in_thread(work):
+    """The SDKs' own event loop is not Trio; each call runs in a thread, within a bound."""
+    with trio.fail_after(30):
+        return await trio.to_thread.run_sync(work)
+
+
+def client(url, **options):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=options.pop("key", "none"), max_retries=0, **options)
+
+
+@pytest.fixture
+def local(world):
+    # The SDK always sends a key; over loopback none is needed, so the header is taken away.
+    return client(world[0], default_headers={"Authorization": openai.Omit()})
+
+
+async def test_whole_and_streamed(local):
+    answer = await in_thread(lambda: local.chat.completions.create(**ask("x")))
+    assert answer.choices[0].message.content == "Hello from hello."
+
+    def stream():
+        options = {"include_usage": True}
+        chunks = list(
+            local.chat.completions.create(**ask("x", "split:1"), stream=True, stream_options=options)
+        )
+        text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+        return text, chunks[-1].usage.total_tokens
+
+    assert await in_thread(stream) == ("今天日程是什么？👩‍👩‍👧 ok", 5)
+
+
+async def test_tools_of_the_client_and_of_the_hub(local):
+    ours = await in_thread(lambda: local.chat.completions.create(**ask("clock_now {}", "hands")))
+    assert ours.choices[0].message.content.startswith("Tools said:")
+    theirs = await in_thread(
+        lambda: local.chat.completions.create(**ask('mine {"a": 1}', "hands", tools=[TOOL]))
+    )
+    called = theirs.choices[0].message.tool_calls[0].function
+    assert (called.name, json.loads(called.arguments)) == ("mine", {"a": 1})
+
+    def stream():
+        chunks = local.chat.completions.create(**ask('mine {"a": 1}', "hands", tools=[TOOL]), stream=True)
+        calls = [
+            call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or ()
+        ]
+        return "".join(call.function.arguments or "" for call in calls)
+
+    assert json.loads(await in_thread(stream)) == {"a": 1}
+
+
+async def test_the_embedded_model(local):
+    answer = await in_thread(lambda: local.chat.completions.create(**ask("今天日程是什么？", "apex-intents")))
+    assert "日程" in answer.choices[0].message.content
+
+
+async def test_errors_are_the_sdks_own(local, world):
+    for model, fault in [
+        ("nothing", openai.NotFoundError),
+        ("status:400", openai.BadRequestError),
+        ("dead", openai.InternalServerError),
+        ("garbage", openai.InternalServerError),
+        ("status:429:0", openai.APIStatusError),
+    ]:
+        with pytest.raises(fault) as caught:
+            await in_thread(lambda model=model: local.chat.completions.create(**ask("x", model)))
+        assert caught.value.body["code"]
+    with pytest.raises(openai.APIError):
+        await in_thread(lambda: list(local.chat.completions.create(**ask("x", "dead-mid:2"), stream=True)))
+    wrong = client(world[0], key="apx_no_such")
+    with pytest.raises(openai.AuthenticationError):
+        await in_thread(lambda: wrong.chat.completions.create(**ask("x")))
+
+
+async def test_models_are_listed(local):
+    names = [model.id for model in (await in_thread(local.models.list)).data]
+    assert {"apex-intents", "hands", "hello"} <= set(names)
+
+
+async def test_an_interrupt_ends_the_stream(local, world):
+    hub, provider = world
+
+    def stream():
+        reasons, apex = [], []
+        for chunk in local.chat.completions.create(
+            **ask("x", "endless:50"), stream=True, extra_body={"requestId": "r1"}
+        ):
+            if len(reasons) == 3:
+                receipt = local.post("/interrupt", body={"requestId": "r1"}, cast_to=object)
+                assert receipt["state"] == "stopped"
+            reasons.append(chunk.choices[0].finish_reason)
+            apex.append((chunk.model_extra or {}).get("apex"))
+        return reasons[-1], apex[-1]
+
+    assert await in_thread(stream) == ("stop", {"interrupted": True})
+    assert (await process.seen(provider))[-1]["closedBy"] == "peer"
+
+
+async def test_closing_the_sdks_stream_closes_the_provider(local, world):
+    _, provider = world
+
+    def stream():
+        answer = local.chat.completions.create(**ask("x", "endless:50"), stream=True)
+        next(iter(answer))
+        answer.close()
+
+    await in_thread(stream)
+    with trio.fail_after(10):
+        while (await process.seen(provider))[-2]["closedBy"] != "peer":
+            await trio.sleep(0.01)
+
+
+async def test_the_javascript_sdk(world):
+    script = process.ROOT / "tests" / "e2e" / "node" / "sdk.mjs"
+    environment = {**os.environ, "HUB": f"{world[0]}/v1"}
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            ["node", str(script)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == {
+        "whole": "Hello from hello.",
+        "streamed": "今天日程是什么？👩‍👩‍👧 ok",
+        "hubTool": True,
+        "clientTool": {"a": 1},
+        "error": [404, "model_not_found"],
+        "broken": True,
+        "receipt": "stopped",
+        "lastReason": "stop",
+        "interrupted": True,
+    }

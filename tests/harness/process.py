@@ -1,0 +1,133 @@
+"""Real processes: the hub as its command, a provider that misbehaves, and what they were seen to do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+ROOT = Path(__file__).parents[2]
+PYTHON = sys.executable
+
+# A safety net for the start of a process on a busy machine, not a bound that is tested.
+START_S = 30.0
+STOP_S = 20.0
+
+
+@dataclass
+class Running:
+    """A process that has said its first line."""
+
+    process: trio.Process
+    first_line: str
+    said: bytearray
+
+    @property
+    def url(self) -> str:
+        return self.first_line.partition("listening on ")[2]
+
+    async def end(self) -> int:
+        """SIGTERM, and wait."""
+        self.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(STOP_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def process(*command: str, env: dict[str, str] | None = None) -> AsyncIterator[Running]:
+    """Run a command until the block is left; it must still be alive then, or have been ended by the test."""
+    async with trio.open_nursery() as nursery:
+        started = await nursery.start(_spawn, command, env)
+        running = Running(started, "", bytearray())
+        nursery.start_soon(_collect, started.stderr, running.said)
+        try:
+            with trio.fail_after(START_S):
+                running.first_line = await _first_line(started, running.said)
+            yield running
+            if started.poll() is None:
+                await running.end()
+        finally:
+            if started.poll() is None:
+                started.kill()
+            nursery.cancel_scope.cancel(reason="the process has ended")
+
+
+async def _spawn(command: tuple[str, ...], env: dict[str, str] | None, *, task_status: Any) -> None:
+    await trio.run_process(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        task_status=task_status,
+    )
+
+
+async def _first_line(started: trio.Process, said: bytearray) -> str:
+    line = b""
+    while not line.endswith(b"\n"):
+        data = await started.stdout.receive_some(1)
+        assert data, f"it ended before its first line: {bytes(said).decode()}"
+        line += data
+    return line.decode().strip()
+
+
+async def _collect(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+    async for data in stream:
+        into += data
+
+
+@asynccontextmanager
+async def hub(
+    state: Path, toml: str = "", *options: str, env: dict[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """Run the hub on a free port, with this config."""
+    file = state / "config.toml"
+    file.write_text(toml, encoding="utf-8")
+    command = [PYTHON, "-m", "apexbridge_trio", "serve", "--state", str(state), "--config", str(file)]
+    async with process(*command, "--bind", "127.0.0.1:0", *options, env=env) as running:
+        assert running.url.startswith("http://127.0.0.1:"), running.first_line
+        yield running
+
+
+@asynccontextmanager
+async def provider() -> AsyncIterator[Running]:
+    """Run the fake provider; its first line is its port."""
+    async with process(PYTHON, "-m", "tests.fakes.upstream", "--port", "0") as running:
+        running.first_line = f"listening on http://127.0.0.1:{running.first_line.split()[-1]}"
+        yield running
+
+
+def upstream(url: str, **entry: Any) -> str:
+    """The config of one provider whose models are offered under their own names."""
+    return "\n".join(
+        [
+            "[[upstreams]]",
+            'name = "up"',
+            f'base_url = "{url}/v1"',
+            *(f"{key} = {json.dumps(value)}" for key, value in entry.items()),
+            "[[models]]",
+            'id = "hands"',
+            'upstream = "up"',
+            'name = "tools"',
+            'tools = "all"',
+            "",
+        ]
+    )
+
+
+async def seen(url: str) -> list[dict[str, Any]]:
+    """What the provider has seen of each connection."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = (await client.get(f"{url}/seen")).json()
+    connections: list[dict[str, Any]] = answer["connections"]
+    return connections

@@ -29,19 +29,27 @@ class _Connection:
         self._name = name
         self._idle_timeout_s = idle_timeout_s
 
-    async def send(self, request: bytes) -> None:
-        """Send a whole request, or as much of it as the provider takes."""
+    async def ask(self, request: bytes) -> bytes:
+        """Send a whole request and read once; `b""` if the connection ended without a byte.
+
+        One scope bounds both, as it costs as much as a read: each piece that is taken moves it.
+        """
         rest = memoryview(request)
-        try:
-            while rest:
-                with trio.move_on_after(self._idle_timeout_s) as wait:
+        with trio.move_on_after(self._idle_timeout_s) as wait:
+            try:
+                while len(rest) > SEND_BYTES:
                     await self._stream.send_all(rest[:SEND_BYTES])
-                if wait.cancelled_caught:
-                    raise self._silence()
-                rest = rest[SEND_BYTES:]
-        except trio.BrokenResourceError:
-            # It may have answered (413) before it hung up: what there is to read tells.
-            self.is_writable = False
+                    rest = rest[SEND_BYTES:]
+                    wait.deadline = trio.current_time() + self._idle_timeout_s
+                await self._stream.send_all(rest)
+            except trio.BrokenResourceError:
+                # It may have answered (413) before it hung up: what there is to read tells.
+                self.is_writable = False
+            try:
+                return bytes(await self._stream.receive_some(READ_BYTES))
+            except trio.BrokenResourceError:
+                return b""
+        raise self._silence()
 
     async def receive(self) -> bytes:
         """Read once; `b""` at the end of the connection."""
@@ -101,18 +109,15 @@ class RelayResponse:
             await self._read()
         return body
 
-    async def receive_head(self) -> None:
-        """Wait for status and headers; 1xx answers are passed over.
+    async def begin(self, request: bytes) -> None:
+        """Ask, and wait for status and headers; 1xx answers are passed over.
 
         Raises:
             UpstreamUnreachable: The connection ended before the first byte.
             UpstreamBroken: As `receive`.
             UpstreamSilent: As `receive`.
         """
-        try:
-            data = await self._connection.receive()
-        except UpstreamBroken:
-            data = b""
+        data = await self._connection.ask(request)
         if not data:
             raise UpstreamUnreachable(f"Upstream {self._name} closed the connection without an answer.")
         self._parse.feed(data)
@@ -212,8 +217,7 @@ class RelayPool:
     async def _exchange(self, connection: _Connection, request: bytes) -> RelayResponse:
         response = RelayResponse(connection, self._name)
         try:
-            await connection.send(request)
-            await response.receive_head()
+            await response.begin(request)
         except BaseException:
             connection.close()
             raise

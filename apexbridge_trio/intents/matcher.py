@@ -123,13 +123,12 @@ class Matcher:
 def fold(sentence: str, dropped: re.Pattern[str]) -> tuple[str, list[int]]:
     """Return what hassil shall see of a sentence, and where each of its characters came from."""
     narrow = "".join(map(_narrow, sentence))
-    start, end = 0, len(narrow)
-    if before := _BEFORE.match(narrow):
-        start = before.end()
-    if after := _AFTER.search(narrow, start):
-        end = after.start()
+    before = _BEFORE.match(narrow)
+    assert before  # it matches nothing, too; so does the other
+    after = _AFTER.search(narrow, before.end())
+    assert after
     gone = {at for found in dropped.finditer(narrow) for at in range(*found.span())}
-    kept = [at for at in range(start, end) if at not in gone]
+    kept = [at for at in range(before.end(), after.start()) if at not in gone]
     return "".join(narrow[at] for at in kept), kept
 
 

@@ -6,7 +6,7 @@ two calls hold the same old content, and an interrupt finds the change not begun
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -63,6 +63,11 @@ class RemoveArguments(Struct, forbid_unknown_fields=True):
     time: Text | None = None
     series: bool = False
 
+    @property
+    def names_series(self) -> bool:
+        """Whether all days of a series are meant."""
+        return self.series or (self.uid is not None and self.date is None)
+
 
 async def agenda_list(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
     """List what happens on a day or in a range of days, in order."""
@@ -89,7 +94,7 @@ async def agenda_add(arguments: dict[str, Any], home: PluginHome) -> dict[str, A
     """
     event = _event(msgspec.convert(arguments, AddArguments), home.now())
     await _in_thread(_add, _file_of(home), event, home)
-    return {"added": _told(as_occurrence(event, event, home.now().tzinfo))}
+    return {"added": _told(as_occurrence(event, event, _zone(home)))}
 
 
 async def agenda_remove(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
@@ -116,8 +121,10 @@ def _file_of(home: PluginHome) -> Path:
     return home.state / "agenda.ics"
 
 
-def _zone(home: PluginHome) -> Any:
-    return home.now().tzinfo
+def _zone(home: PluginHome) -> tzinfo:
+    zone = home.now().tzinfo
+    assert zone is not None  # PluginHome promises it
+    return zone
 
 
 def _list(file: Path, first: date, last: date, home: PluginHome) -> list[Occurrence]:
@@ -136,7 +143,7 @@ def _remove(
     chosen = candidates[0] if candidates else None
     if chosen is None or not chosen.uid or len({one.uid for one in candidates}) > 1:
         return None, candidates
-    if not chosen.is_recurring or asked.series:
+    if asked.names_series or not chosen.is_recurring:
         calendar.without(chosen.uid).write(file)
     elif len(candidates) > 1:
         return None, candidates
@@ -148,19 +155,21 @@ def _remove(
 def _candidates(calendar: CalendarFile, asked: RemoveArguments, home: PluginHome) -> list[Occurrence]:
     today = home.now().date()
     first, last = read_days(asked.date, today) if asked.date else (today, today + YEAR)
-    found = [one for one in calendar.occurrences(first, last, _zone(home)) if _fits(one, asked)]
+    if asked.uid and not asked.date:
+        known = calendar.events(_zone(home))
+    else:
+        known = calendar.occurrences(first, last, _zone(home))
+    found = [one for one in known if _fits(one, asked)]
     exact = [one for one in found if asked.summary and _plain(one.summary) == _plain(asked.summary)]
     return exact or found
 
 
 def _fits(one: Occurrence, asked: RemoveArguments) -> bool:
+    begins = one.start.time() if isinstance(one.start, datetime) else None
     return (
         (asked.uid is None or one.uid == asked.uid)
         and (asked.summary is None or _plain(asked.summary) in _plain(one.summary))
-        and (
-            asked.time is None
-            or (isinstance(one.start, datetime) and one.start.time() == read_time(asked.time))
-        )
+        and (asked.time is None or begins == read_time(asked.time))
     )
 
 
@@ -176,13 +185,20 @@ def _event(asked: AddArguments, now: datetime) -> icalendar.Event:
     event.add("UID", str(uuid.uuid4()))
     event.add("DTSTAMP", now.astimezone(UTC))
     event.add("SUMMARY", asked.summary.strip())
-    event.add("DTSTART", start)
-    event.add("DTEND", end)
+    event.add("DTSTART", _stored(start))
+    event.add("DTEND", _stored(end))
     if asked.location:
         event.add("LOCATION", asked.location)
     if asked.repeat:
         event.add("RRULE", {"FREQ": asked.repeat.upper()})
     return event
+
+
+def _stored(moment: date) -> date:
+    # A zone without a name, a bare offset, can not be written down; the moment itself can.
+    if isinstance(moment, datetime) and not getattr(moment.tzinfo, "key", None):
+        return moment.astimezone(UTC)
+    return moment
 
 
 def _span(asked: AddArguments, now: datetime) -> tuple[date, date]:
@@ -193,18 +209,17 @@ def _span(asked: AddArguments, now: datetime) -> tuple[date, date]:
     start = datetime.combine(day, read_time(asked.time), now.tzinfo)
     if asked.end_time:
         return start, datetime.combine(last, read_time(asked.end_time), now.tzinfo)
-    # Added in UTC: an hour is an hour, on the night the clocks change too.
-    return start, (start.astimezone(UTC) + USUAL_LENGTH).astimezone(now.tzinfo)
+    return start, start + USUAL_LENGTH
 
 
 def _told(one: Occurrence) -> dict[str, Any]:
     """Put an event into JSON; the end of an all-day event is its last day."""
-    end = one.end - timedelta(days=1) if one.is_all_day else one.end
+    end = max(one.end - timedelta(days=1), one.start) if one.is_all_day else one.end
     told = {
         "uid": one.uid,
         "summary": one.summary,
         "start": one.start.isoformat(),
-        "end": max(end, one.start).isoformat(),
+        "end": end.isoformat(),
         "all_day": one.is_all_day,
     }
     if one.location:

@@ -79,6 +79,11 @@ class CalendarFile:
             raise _broken(str(fault)) from fault
         if not calendars or {part.name for part in calendars} != {"VCALENDAR"} or not _END.search(content):
             raise _broken("no whole VCALENDAR")
+        for calendar in calendars:
+            # What has no day can not be expanded; recurring-ical-events 3.8 raises KeyError for it.
+            calendar.subcomponents = [
+                part for part in calendar.subcomponents if part.name != "VEVENT" or "DTSTART" in part
+            ]
         self.calendars = calendars
 
     @classmethod
@@ -124,13 +129,16 @@ class CalendarFile:
         stop = datetime.combine(last + timedelta(days=1), time(), zone)
         found: list[Occurrence] = []
         for calendar in self.calendars:
-            masters = {str(part.get("UID")): part for part in calendar.walk("VEVENT") if _ID not in part}
-            query = recurring_ical_events.of(calendar, skip_bad_series=True)
-            found += [
-                as_occurrence(event, masters.get(str(event.get("UID")), event), zone)
-                for event in query.between(start, stop)
-            ]
+            masters = {str(event.get("UID")): event for event in _masters(calendar)}
+            for event in recurring_ical_events.of(calendar, skip_bad_series=True).between(start, stop):
+                master = masters.get(str(event.get("UID")), event)
+                found.append(as_occurrence(event, master, zone))
         return sorted(found, key=lambda one: (one.start.isoformat(), one.summary))
+
+    def events(self, zone: tzinfo) -> list[Occurrence]:
+        """Return every event once, a series as its first day."""
+        masters = [event for calendar in self.calendars for event in _masters(calendar)]
+        return [as_occurrence(event, event, zone) for event in masters]
 
     def with_event(self, event: icalendar.Event, zone: tzinfo) -> Self:
         """Return the calendar with one more event, and its time zone if that is missing."""
@@ -182,7 +190,11 @@ class CalendarFile:
         return added if b"\r\n" in self.content else added.replace(b"\r\n", b"\n")
 
 
-def as_occurrence(event: Any, master: Any, zone: tzinfo | None) -> Occurrence:
+def _masters(calendar: icalendar.Component) -> list[icalendar.Component]:
+    return [event for event in calendar.walk("VEVENT") if _ID not in event]
+
+
+def as_occurrence(event: Any, master: Any, zone: tzinfo) -> Occurrence:
     """Return what an event says, in the home's zone; `master` is the series it belongs to, or itself."""
     return Occurrence(
         uid=str(event.get("UID", "")),
@@ -200,7 +212,7 @@ def _in_zone_of(start: date | datetime, moment: date | datetime) -> date | datet
     return moment.astimezone(zones[0]) if isinstance(moment, datetime) and all(zones) else moment
 
 
-def _at_home(moment: date | datetime, zone: tzinfo | None) -> date | datetime:
+def _at_home(moment: date | datetime, zone: tzinfo) -> date | datetime:
     if not isinstance(moment, datetime):
         return moment
     return moment.astimezone(zone) if moment.tzinfo else moment.replace(tzinfo=zone)

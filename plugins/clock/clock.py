@@ -1,5 +1,6 @@
 """The clock: what time it is, here or elsewhere."""
 
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -14,10 +15,13 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 async def clock_now(arguments: dict[str, Any], home: PluginHome) -> dict[str, str]:
     """Tell the time at home, or in the zone that was asked for."""
-    now = home.now()
-    zone = arguments.get("zone")
+    return await trio.to_thread.run_sync(tell, home.now(), arguments.get("zone"))
+
+
+def tell(now: datetime, zone: str | None) -> dict[str, str]:
+    """Put a moment into words, as it is in `zone`."""
     if zone is not None:
-        now = now.astimezone(await trio.to_thread.run_sync(find_zone, zone))
+        now = now.astimezone(find_zone(zone))
     return {
         "zone": str(now.tzinfo),
         "date": now.date().isoformat(),

@@ -1,0 +1,1 @@
+"""Tests of the plugin rooms and of the shipped plugins."""

@@ -1,0 +1,49 @@
+"""Plugin folders for tests."""
+
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from zoneinfo import ZoneInfo
+
+from apexbridge_trio.plugins import PluginHome, Plugins
+from apexbridge_trio.plugins.inline import load_module
+from apexbridge_trio.plugins.manifest import read_manifest
+
+SHIPPED = Path(__file__).parents[2] / "plugins"
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+SUNDAY = datetime(2026, 11, 22, 8, 0, tzinfo=SHANGHAI)
+
+ECHO = """
+name = "echo"
+description = "Says it again."
+runtime = "inline"
+entry = "echo.py"
+"""
+ECHO_CODE = "async def echo(arguments, home):\n    return arguments\n"
+
+
+def write_plugin(
+    directory: Path, *, manifest: str = ECHO, code: str = ECHO_CODE, folder: str = "echo"
+) -> Path:
+    """Write one plugin folder and return it."""
+    place = directory / folder
+    place.mkdir(parents=True)
+    (place / "plugin.toml").write_text(manifest, "utf-8")
+    (place / "echo.py").write_text(code, "utf-8")
+    return place
+
+
+def load(*directories: Path, state: Path, now: datetime = SUNDAY) -> Plugins:
+    """Load plugins on a clock that stands."""
+    return Plugins.load(directories, state=state, clock=lambda: now)
+
+
+def shipped_module(name: str) -> ModuleType:
+    """Import a shipped plugin's entry as the hub does."""
+    folder = SHIPPED / name
+    return load_module(folder, read_manifest(folder / "plugin.toml"))
+
+
+def home(state: Path, now: datetime = SUNDAY) -> PluginHome:
+    """Return what a plugin function gets as its second argument."""
+    return PluginHome(state, lambda: now)

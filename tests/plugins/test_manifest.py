@@ -1,0 +1,92 @@
+"""Manifests: what is right loads, what is wrong is told with file, key and reason."""
+
+from pathlib import Path
+
+import pytest
+
+from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.plugins.manifest import MAX_BYTES, read_manifest
+from tests.plugins.folders import ECHO, load, write_plugin
+
+PHRASE = '[[sentences.en.phrases]]\ntool = "echo"\nsay = ["{say}"]\nanswer = "x"\n'
+
+
+def test_a_small_manifest_has_the_defaults(tmp_path: Path) -> None:
+    manifest = read_manifest(write_plugin(tmp_path) / "plugin.toml")
+    [tool] = manifest.declared_tools
+    assert (tool.name, tool.description) == ("echo", "Says it again.")
+    assert tool.parameters == {"type": "object", "properties": {}}
+    assert manifest.limits.max_execution_s == 30
+    assert manifest.type == "direct"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ECHO + "verion = '1'\n", 'verion: unknown key, did you mean "version"?'),
+        (ECHO + "zzz = '1'\n", "zzz: unknown key (known: name,"),
+        (ECHO + "[limits]\nmax_executon_s = 1\n", 'limits.max_executon_s: unknown key, did you mean "max_execution_s"?'),
+        (ECHO + "[limits]\nmax_execution_s = 0\n", "limits.max_execution_s: Expected"),
+        (ECHO + "[[tools]]\nname = 'a'\ndescription = 'b'\nparametrs = {}\n", 'tools[0].parametrs: unknown key, did you mean "parameters"?'),
+        (ECHO + PHRASE + "anwser = 'y'\n", 'phrases[0].anwser: unknown key, did you mean "answer"?'),
+        (ECHO + PHRASE.replace('"echo"', '"ecco"'), 'sentences.en.phrases.tool: no tool "ecco" here, did you mean "echo"?'),
+        (ECHO + PHRASE.replace("{say}", "<polite> echo"), "sentences.en.phrases.say: <polite> is not declared above"),
+        (ECHO + PHRASE.replace("{say}", "echo {what:thing}"), "sentences.en.phrases.say: {what} is not declared above"),
+        (ECHO + PHRASE + "[sentences.en.rules]\na = '<a>'\n", "sentences.en.rules.a: <a> is not declared above"),
+        (ECHO + PHRASE + "[sentences.en.lists]\na = ['{a}']\n", "sentences.en.lists.a: {a} is not declared above"),
+        (ECHO + "[[tools]]\nname='a'\ndescription='b'\n[[tools]]\nname='a'\ndescription='c'\n", 'tools: "a" is declared twice'),
+        (ECHO.replace('"inline"', '"process"'), 'runtime: runtime "process" is not available in this version'),
+        (ECHO.replace('runtime = "inline"', ""), 'runtime: runtime "process" is not available in this version'),
+        (ECHO.replace('"inline"', '"inlin"'), "runtime: Invalid enum value 'inlin'"),
+        (ECHO + "type = 'static'\n", 'type: type "static" is not available in this version'),
+        (ECHO + "[limits]\nmax_memory_mb = 5\n", "limits.max_memory_mb: limits.max_memory_mb is not available"),
+        (ECHO + "[async]\nwait_s = 5\n", "async: async is not available in this version"),
+        (ECHO.replace('name = "echo"', ""), "Object missing required field `name`"),
+        (ECHO.replace('"echo.py"', '"../echo.py"'), "entry: Expected `str` matching regex"),
+        (ECHO + "[retry", "not TOML: "),
+        ("x" * (MAX_BYTES + 1), "larger than"),
+    ],
+)  # fmt: skip
+def test_a_bad_manifest_names_file_key_and_reason(tmp_path: Path, text: str, said: str) -> None:
+    file = write_plugin(tmp_path, manifest=text) / "plugin.toml"
+    with pytest.raises(ConfigInvalid) as caught:
+        read_manifest(file)
+    assert caught.value.message.startswith(f"{file}: ")
+    assert said in caught.value.message
+
+
+def test_a_manifest_that_is_a_folder_or_no_text_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="Is a directory"):
+        read_manifest(tmp_path)
+    (tmp_path / "plugin.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigInvalid, match="not TOML"):
+        read_manifest(tmp_path / "plugin.toml")
+
+
+def test_the_rest_loads_beside_a_bad_one(tmp_path: Path) -> None:
+    write_plugin(tmp_path / "a", folder="bad", manifest="name = 1")
+    write_plugin(tmp_path / "a")
+    plugins = load(tmp_path / "a", tmp_path / "missing", state=tmp_path / "state")
+    assert list(plugins.tools) == ["echo"]
+    [fault] = plugins.faults
+    assert "bad/plugin.toml: name: Expected `str`, got `int`" in fault
+    assert (tmp_path / "state/plugins/echo").is_dir()
+
+
+def test_the_earlier_directory_wins_a_name(tmp_path: Path) -> None:
+    first = write_plugin(tmp_path / "first")
+    write_plugin(tmp_path / "second")
+    other = ECHO.replace('name = "echo"', 'name = "other"')
+    write_plugin(tmp_path / "third", manifest=other + "[[tools]]\nname = 'echo'\ndescription = 'x'\n")
+    plugins = load(tmp_path / "first", tmp_path / "second", tmp_path / "third", state=tmp_path / "state")
+    assert list(plugins.sentences) == [first.name]
+    assert 'there is a plugin "echo" already' in plugins.faults[0]
+    assert 'plugin "echo" has a tool "echo" already' in plugins.faults[1]
+
+
+def test_a_state_directory_that_can_not_be_is_a_fault(tmp_path: Path) -> None:
+    write_plugin(tmp_path / "a")
+    (tmp_path / "state").write_text("in the way")
+    plugins = load(tmp_path / "a", state=tmp_path / "state")
+    assert "no state directory: Not a directory" in plugins.faults[0]
+    assert not plugins.tools

@@ -1,0 +1,38 @@
+"""``config.toml``: found, read, checked, and frozen into one snapshot."""
+
+from apexbridge_trio.config.checks import parse_bind
+from apexbridge_trio.config.load import load, public
+from apexbridge_trio.config.places import config_path, shipped, state_directory
+from apexbridge_trio.config.schema import (
+    Auth,
+    Chat,
+    Config,
+    Limits,
+    Log,
+    Model,
+    Plugins,
+    Server,
+    ToolChoice,
+    Upstream,
+)
+from apexbridge_trio.config.secret import Secret
+
+__all__ = [
+    "Auth",
+    "Chat",
+    "Config",
+    "Limits",
+    "Log",
+    "Model",
+    "Plugins",
+    "Secret",
+    "Server",
+    "ToolChoice",
+    "Upstream",
+    "config_path",
+    "load",
+    "parse_bind",
+    "public",
+    "shipped",
+    "state_directory",
+]

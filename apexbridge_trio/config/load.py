@@ -1,0 +1,103 @@
+"""Reads ``config.toml`` into one frozen snapshot, or tells everything that is wrong with it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from apexbridge_trio.config.checks import Fault, find_faults
+from apexbridge_trio.config.lines import Place
+from apexbridge_trio.config.places import FILE, shipped
+from apexbridge_trio.config.schema import Config, Upstream
+from apexbridge_trio.config.secret import (
+    Secret,
+    find_secret_file,
+    is_readable_by_others,
+    secret_from_env,
+    secret_from_file,
+)
+from apexbridge_trio.config.toml import Reader
+from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.redaction import MASK, hide
+
+log = get_logger("config")
+
+_SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
+
+
+def load(path: Path | None, *, env: Mapping[str, str]) -> Config:
+    """Read, check and complete a config; secrets are resolved and hidden from the log.
+
+    Args:
+        path: The file; without one, the shipped defaults. Relative names in it are relative to it.
+        env: Where ``api_key_env`` and ``$CREDENTIALS_DIRECTORY`` are looked up.
+
+    Raises:
+        ConfigInvalid: With one line for each fault: ``config.toml:14: chat.max_round: unknown
+            key; did you mean max_rounds?``.
+    """
+    path = path or shipped(FILE)
+    reader = Reader(path.name, _text_of(path))
+    config = reader.read(Config)
+    if config is not None:
+        find_faults(config, reader.fault)
+        config = _complete(config, path.absolute().parent, env, reader.fault)
+    if config is None or reader.faults:
+        raise ConfigInvalid("\n".join(reader.faults))
+    return config
+
+
+def public(config: Config) -> dict[str, Any]:
+    """Return a config as plain values to be shown: keys and the values of headers are masked."""
+    shown: dict[str, Any] = msgspec.to_builtins(config, enc_hook=repr)
+    for upstream in shown["upstreams"]:
+        upstream["headers"] = dict.fromkeys(upstream["headers"], MASK)
+    return shown
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as fault:
+        raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise ConfigInvalid(f"{path.name}: byte {fault.start} is not UTF-8") from None
+
+
+def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) -> Config:
+    """Fill in what only the machine knows: folders as absolute paths, and secrets."""
+    directories = [base / Path(name).expanduser() for name in config.plugins.directories]
+    for number, directory in enumerate(directories):
+        if not directory.is_dir():
+            fault(("plugins", "directories", number), "there is no such folder")
+    plugins = msgspec.structs.replace(config.plugins, directories=[str(one) for one in directories])
+    upstreams = [
+        _with_key(upstream, ("upstreams", number), base, env, fault)
+        for number, upstream in enumerate(config.upstreams)
+    ]
+    return msgspec.structs.replace(config, plugins=plugins, upstreams=upstreams)
+
+
+def _with_key(upstream: Upstream, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Upstream:
+    for name, value in upstream.headers.items():
+        if _SECRET_HEADER.search(name):
+            hide(value)
+    key = "api_key_file" if upstream.api_key_file else "api_key_env"
+    try:
+        return msgspec.structs.replace(upstream, api_key=_key_of(upstream, base, env))
+    except ConfigInvalid as wrong:
+        fault((*place, key), wrong.message)
+        return upstream
+
+
+def _key_of(upstream: Upstream, base: Path, env: Mapping[str, str]) -> Secret | None:
+    if upstream.api_key_file:
+        path = find_secret_file(upstream.api_key_file, beside=base, env=env)
+        secret = secret_from_file(path)
+        if is_readable_by_others(path):
+            log.warning("a secret is readable by every user of this machine", file=str(path))
+        return secret
+    return secret_from_env(upstream.api_key_env, env) if upstream.api_key_env else None

@@ -1,0 +1,57 @@
+"""Where files are: what comes with the hub, its config, and its state."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from apexbridge_trio.errors import ConfigInvalid
+
+FILE: Final = "config.toml"
+_PACKAGE = Path(__file__).parents[1]
+_ETC = Path("/etc/apexbridge")
+
+
+def shipped(name: str) -> Path:
+    """Return a file or folder that comes with the hub, ``config.toml`` or ``plugins``.
+
+    A wheel has them inside the package, a checkout at its root.
+    """
+    packed = _PACKAGE / "shipped" / name
+    return packed if packed.exists() else _PACKAGE.parent / name
+
+
+def config_path(option: Path | None, state: Path, *, etc: Path = _ETC) -> Path:
+    """Return the config in force: the option's, the state directory's, /etc's or the shipped one."""
+    if option is not None:
+        return option
+    found = (folder / FILE for folder in (state, etc) if (folder / FILE).is_file())
+    return next(found, shipped(FILE))
+
+
+def state_directory(option: Path | None, env: Mapping[str, str]) -> Path:
+    """Return the state directory, made with mode 0700 if it is not there.
+
+    It is the option's, systemd's ``$STATE_DIRECTORY``, or ``apexbridge`` in the user's state home.
+
+    Raises:
+        ConfigInvalid: It can not be made.
+    """
+    path = (option or _systemd_directory(env) or _state_home(env) / "apexbridge").absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ConfigInvalid(f"can not make the state directory {path}: {fault.strerror}") from None
+    return path
+
+
+def _systemd_directory(env: Mapping[str, str]) -> Path | None:
+    # A unit with several StateDirectory= gets them joined by colons; ours is the first.
+    first = env.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None
+
+
+def _state_home(env: Mapping[str, str]) -> Path:
+    # The XDG specification says that a relative path is to be ignored.
+    named = Path(env.get("XDG_STATE_HOME", ""))
+    home = Path(env.get("HOME") or Path.home())
+    return named if named.is_absolute() else home / ".local" / "state"

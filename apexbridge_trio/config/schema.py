@@ -1,0 +1,111 @@
+"""What each key of ``config.toml`` is, its default, and what it may be."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from apexbridge_trio.config.secret import Secret
+from apexbridge_trio.log import Format, Level
+
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+ToolChoice = Literal["all", "none"] | list[Name]
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the hub listens, and how it ends."""
+
+    bind: str = "127.0.0.1:8088"
+    public_url: str = ""
+    drain_timeout_s: Seconds = 20.0
+
+
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what without a key."""
+
+    loopback: Literal["chat", "none"] = "chat"
+    allowed_hosts: list[Name] = field(default_factory=list)
+
+
+class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds for every chat."""
+
+    default_model: Name = "apex-intents"
+    max_rounds: Count = 8
+    timeout_s: Seconds = 300.0
+    result_ttl_s: Seconds = 900.0
+    keepalive_s: Seconds = 10.0
+    find_local: bool = True
+
+
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model provider with an OpenAI-compatible API.
+
+    Attributes:
+        api_key: What `api_key_file` or `api_key_env` led to when the config was loaded.
+    """
+
+    name: Name
+    base_url: Name
+    api_key_file: str = ""
+    api_key_env: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    models: list[Name] = field(default_factory=list)
+    tools: ToolChoice = "none"
+    proxy: str = ""
+    connect_timeout_s: Seconds = 5.0
+    idle_timeout_s: Seconds = 60.0
+    max_concurrency: Count = 64
+    attempts: Count = 3
+    api_key: Annotated[Secret | None, Meta(extra={"toml": False})] = None
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model the hub offers by a name and with tools of its own."""
+
+    id: Name
+    upstream: Name
+    name: str = ""
+    tools: ToolChoice = "none"
+    fallback: list[Name] = field(default_factory=list)
+    system: str = ""
+
+
+class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where plugins are, and the time zone they live in."""
+
+    directories: list[Name] = field(default_factory=list)
+    timezone: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one peer may take of the hub."""
+
+    max_body_bytes: Count = 8_388_608
+    max_connections: Count = 1000
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 75.0
+    send_timeout_s: Seconds = 20.0
+
+
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged, and how it looks."""
+
+    level: Level = "info"
+    format: Format = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of it. A request in flight finishes on the snapshot it began with."""
+
+    server: Server = field(default_factory=Server)
+    auth: Auth = field(default_factory=Auth)
+    chat: Chat = field(default_factory=Chat)
+    upstreams: list[Upstream] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
+    plugins: Plugins = field(default_factory=Plugins)
+    limits: Limits = field(default_factory=Limits)
+    log: Log = field(default_factory=Log)

@@ -1,0 +1,1 @@
+"""Config: found, read, checked."""

@@ -1,0 +1,57 @@
+"""The shipped file says every key there is, and what it says is true."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from apexbridge_trio.config import Config, Model, Upstream, load, shipped
+
+TEXT = shipped("config.toml").read_text("utf-8")
+EXAMPLES = re.sub(r"^# (?=\[\[|# |\w+ = )", "", TEXT, flags=re.MULTILINE)
+
+
+def test_it_is_the_defaults() -> None:
+    assert load(None, env={}) == Config()
+
+
+def test_it_has_every_key_and_no_other_with_its_default() -> None:
+    read: dict[str, Any] = tomllib.loads(TEXT)
+    tables: dict[str, type[Upstream | Model]] = {"upstreams": Upstream, "models": Model}
+    assert read == {key: value for key, value in msgspec.to_builtins(Config()).items() if key not in tables}
+    for table, kind in tables.items():
+        first = tomllib.loads(EXAMPLES)[table][0]
+        fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != "api_key"}
+        assert list(first) == list(fields)
+        optional = {name: value for name, value in first.items() if not fields[name].required}
+        defaults = msgspec.to_builtins(kind("", ""))
+        assert optional == {name: defaults[name] for name in optional}
+
+
+def test_every_key_is_explained_and_says_when_it_counts() -> None:
+    explained = False
+    for line in EXAMPLES[: EXAMPLES.index("# The same for others")].splitlines():
+        if re.match(r"\w+ = ", line):
+            assert explained, line
+        is_reason = line.startswith("#") and line.endswith((" restart", " live"))
+        explained = is_reason or line.startswith("api_key_file")  # one reason for both sources of the key
+
+
+def test_its_examples_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "deepseek.key").write_text("sk-of-deepseek")
+    (tmp_path / "deepseek.key").chmod(0o600)
+    path = tmp_path / "config.toml"
+    path.write_text(EXAMPLES, "utf-8")
+    config = load(path, env={"ZHIPU_API_KEY": "of-zhipu", "OPENROUTER_API_KEY": "of-openrouter"})
+    assert [one.name for one in config.upstreams] == [
+        "openai", "deepseek", "zhipu", "openrouter", "ollama", "llama.cpp", "vllm"
+    ]  # fmt: skip
+    assert [one.id for one in config.models] == ["home"]
+
+
+@pytest.mark.parametrize("key", ["sk-", "apx_"])
+def test_it_holds_no_key(key: str) -> None:
+    assert key not in TEXT

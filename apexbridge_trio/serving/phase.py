@@ -64,7 +64,7 @@ class Patience:
         on, at most once a head timeout, where each request would move the scope four times.
         """
         self.deadline = deadline
-        if deadline < self.scope.deadline:
+        if deadline < self.scope.deadline:  # noqa: PLR1730 - min() would set it each time, which costs
             self.scope.deadline = deadline
 
     def heard(self, total_bytes: int) -> None:

@@ -70,7 +70,6 @@ def test_many_that_fail_at_once_do_not_make_the_pause_grow() -> None:
     assert circuit.wait_s(0.5) == 0.5
 
 
-@settings(deadline=None)
 @given(st.lists(WAITS, min_size=1))
 def test_the_longest_wish_to_be_left_alone_counts_up_to_a_bound(wishes: list[float]) -> None:
     circuit = Circuit()
@@ -135,4 +134,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=60, stateful_step_count=30)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apexbridge_trio.errors import UpstreamBroken
@@ -14,7 +14,6 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n" + SAID
 EARLY_HINTS = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([SIZED, CHUNKED, UNTIL_CLOSE]),
     st.booleans(),
@@ -37,7 +36,6 @@ def test_any_chunking_gives_the_same_body(sent: bytes, hints: bool, cuts: list[i
     assert parse.is_reusable is (sent is not UNTIL_CLOSE)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.binary(max_size=200) | st.sampled_from([SIZED, CHUNKED[:80], EARLY_HINTS, b"\r\n"]), max_size=6

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apexbridge_trio.errors import UpstreamError, UpstreamLimited, UpstreamRefused
@@ -82,7 +82,6 @@ def test_a_page_is_cut() -> None:
     assert len(said_in(b"<html>" * 1000, "")) == MAX_SAID_CHARS
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_body_gives_words(body: bytes) -> None:
     assert "sk-hush" not in said_in(body + b"sk-hush", "sk-hush")
@@ -123,7 +122,6 @@ def test_retry_after_as_a_date() -> None:
     assert 30 < wait_s <= 60
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_retry_after_is_a_wait_or_none(value: bytes) -> None:
     wait_s = retry_after_s({b"retry-after": value})

@@ -386,6 +386,15 @@ async def test_a_corrupt_file_is_told_and_never_overwritten(agenda: Agenda, cont
     assert list(agenda.file.parent.iterdir()) == [agenda.file]
 
 
+@pytest.mark.parametrize("line", ["DTSTART:20261124T100000Z", "DTEND:20261124T100000Z", "UID:twice"])
+async def test_an_event_that_contradicts_itself_is_told(agenda: Agenda, line: str) -> None:
+    text = FOREIGN.replace("DURATION:PT30M", f"DURATION:PT30M\n{line}")
+    agenda.file.write_text(text)
+    with pytest.raises(ToolFailed, match=r"agenda\.ics is no calendar I can read"):
+        await agenda.events(date="2026-11-24")
+    assert agenda.file.read_text() == text
+
+
 async def test_two_calendars_in_one_file_are_one_agenda(foreign: Agenda) -> None:
     foreign.file.write_text(FOREIGN + FOREIGN.replace("trip", "other").replace("Trip", "Other"))
     await foreign.add("Added", "2026-11-26")

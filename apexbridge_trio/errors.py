@@ -56,6 +56,12 @@ class ConfigInvalid(ApexError):
     code = "config_invalid"
 
 
+class StoreUnusable(ApexError):
+    """The state directory's database can not be opened; the hub does not run without it."""
+
+    code = "store_unusable"
+
+
 class BadRequest(ApexError):
     """The request breaks its own rules; nothing was changed."""
 

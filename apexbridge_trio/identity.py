@@ -1,0 +1,125 @@
+"""Who asks: keys, what they allow, and the principal behind each.
+
+A key reads ``apx_<id>_<secret>``. The id finds its record; the secret is 256 random bits, so a plain
+SHA-256 of the key is kept: there is nothing to guess, and a slow hash would only slow each request.
+"""
+
+import difflib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.ids import is_sane
+from apexbridge_trio.store import KeyRecord, Store
+
+SCOPES: Final = ("chat", "node", "callback", "logs", "admin")
+
+# 64 bits tell keys apart; 32 bytes are 43 characters of base64.
+_KEY = re.compile(r"apx_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
+_ID_BYTES = 8
+_SECRET_BYTES = 32
+_LONGEST_NAME = 200
+# Compared with when there is no record: no key has this hash.
+_NOBODY = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request is made by, and for whom.
+
+    Attributes:
+        id: The key's id; one key is one principal.
+        family_id: Who within the tenant; None may speak for each of them.
+    """
+
+    id: str
+    tenant_id: str = "default"
+    family_id: str | None = None
+    scopes: frozenset[str] = frozenset()
+
+
+class Keys:
+    """The keys of this hub, always as they are on disk: a new or revoked one counts at once.
+
+    Args:
+        now: Seconds since the epoch.
+    """
+
+    def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._now = now
+
+    def create(
+        self,
+        *,
+        scopes: Iterable[str],
+        tenant_id: str = "default",
+        family_id: str | None = None,
+        name: str = "",
+    ) -> tuple[str, KeyRecord]:
+        """Make a key. It is shown this once: only its hash is kept.
+
+        Raises:
+            BadRequest: No scope or an unknown one, or an id or a name that may not be.
+        """
+        allowed = _known_scopes(scopes)
+        _check_id("tenantId", tenant_id)
+        if family_id is not None:
+            _check_id("familyId", family_id)
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise BadRequest(f"A name is one line of at most {_LONGEST_NAME} characters.", param="name")
+        key_id = secrets.token_hex(_ID_BYTES)
+        key = f"apx_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        record = KeyRecord(key_id, _hash(key), name, tenant_id, family_id, allowed, self._now_ms())
+        self._store.add_key(record)
+        return key, record
+
+    def records(self) -> list[KeyRecord]:
+        """Return what is kept of every key ever made, oldest first."""
+        return self._store.keys()
+
+    def revoke(self, key_id: str) -> bool:
+        """Make a key worthless for ever; False if no good key has that id."""
+        return self._store.revoke_key(key_id, self._now_ms())
+
+    def principal_of(self, key: str) -> Principal | None:
+        """Return who a key stands for, or None: unknown, revoked, or no key at all.
+
+        All of these take the same path, and hashes are compared in constant time: how long it takes
+        tells nothing.
+        """
+        shape = _KEY.fullmatch(key)
+        record = self._store.key(shape[1] if shape else "")
+        is_right = hmac.compare_digest(_hash(key), record.hash if record else _NOBODY)
+        if record is None or not is_right or record.revoked_ms is not None:
+            return None
+        return Principal(record.id, record.tenant_id, record.family_id, record.scopes)
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+
+def _hash(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _known_scopes(scopes: Iterable[str]) -> frozenset[str]:
+    chosen = frozenset(scopes)
+    if not chosen:
+        raise BadRequest(f"A key needs a scope: {', '.join(SCOPES)}.", param="scopes")
+    for scope in sorted(chosen.difference(SCOPES)):
+        near = difflib.get_close_matches(scope, SCOPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SCOPES)}."
+        raise BadRequest(f"There is no scope {scope!r}; {hint}", param="scopes")
+    return chosen
+
+
+def _check_id(param: str, text: str) -> None:
+    if not is_sane(text):
+        raise BadRequest(f"{param} is 1 to 200 of A-Z a-z 0-9 . _ : and -, got {text[:200]!r}.", param=param)

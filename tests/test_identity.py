@@ -1,0 +1,110 @@
+"""A key is worth what it was made for, from when it is made until it is revoked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.identity import SCOPES, Keys, Principal
+from apexbridge_trio.redaction import redact
+from apexbridge_trio.store import Store
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[Keys]:
+    with Store(tmp_path) as store:
+        yield Keys(store, now=lambda: 1_763_000_000.5)
+
+
+def test_a_key_stands_for_its_principal(keys: Keys) -> None:
+    key, record = keys.create(scopes=["chat", "logs"], tenant_id="home", family_id="kid", name="tablet")
+    principal = Principal(record.id, "home", "kid", frozenset({"chat", "logs"}))
+    assert keys.principal_of(key) == principal
+    assert record.created_ms == 1_763_000_000_500
+    assert (record.name, record.revoked_ms) == ("tablet", None)
+
+
+def test_a_key_is_long_and_its_secret_is_not_kept(keys: Keys, tmp_path: Path) -> None:
+    key, record = keys.create(scopes=["chat"])
+    prefix, key_id, secret = key.split("_", 2)
+    assert (prefix, key_id, len(secret)) == ("apx", record.id, 43)
+    assert all(secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+    assert redact(f"key {key}") == "key apx_***"
+
+
+def test_no_two_keys_are_the_same(keys: Keys) -> None:
+    assert len({keys.create(scopes=["chat"])[0] for _ in range(50)}) == 50
+    assert len(keys.records()) == 50
+
+
+def test_a_revoked_key_is_worth_nothing(keys: Keys) -> None:
+    key, record = keys.create(scopes=["chat"])
+    other, _ = keys.create(scopes=["chat"])
+    assert keys.revoke(record.id) is True
+    assert keys.revoke(record.id) is False
+    assert keys.principal_of(key) is None
+    assert keys.principal_of(other) is not None
+    assert [one.revoked_ms for one in keys.records() if one.id == record.id] == [1_763_000_000_500]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda key: key[:-1] + ("A" if key[-1] != "A" else "B"),
+        lambda key: key + "A",
+        lambda key: key + "\n",
+        lambda key: key.upper(),
+        lambda key: key.removeprefix("apx_"),
+        lambda key: f"apx_{'0' * 16}_{key[-43:]}",
+        lambda key: key.replace("_", "", 2),
+    ],
+)
+def test_a_key_that_is_nearly_right_is_wrong(spoil, keys: Keys) -> None:
+    key, _ = keys.create(scopes=["chat"])
+    assert keys.principal_of(spoil(key)) is None
+
+
+def test_a_secret_of_another_key_is_wrong(keys: Keys) -> None:
+    one, record = keys.create(scopes=["chat"])
+    other, _ = keys.create(scopes=["admin"])
+    assert one != other
+    assert keys.principal_of(f"apx_{record.id}_{other[-43:]}") is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet=st.characters(exclude_categories=[])))
+def test_any_text_is_nobody(keys: Keys, text: str) -> None:
+    assert keys.principal_of(text) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"scopes": []}, "scopes", "A key needs a scope: chat, node, callback, logs, admin."),
+        ({"scopes": ["chat", "log"]}, "scopes", "There is no scope 'log'; did you mean logs?"),
+        ({"scopes": ["x"]}, "scopes", "There is no scope 'x'; there are chat, node, callback, logs, admin."),
+        ({"tenant_id": ""}, "tenantId", "tenantId is 1 to 200 of A-Z a-z 0-9 . _ : and -, got ''."),
+        ({"tenant_id": "a" * 201}, "tenantId", "tenantId is 1 to 200 of"),
+        ({"family_id": "a/b"}, "familyId", "familyId is 1 to 200 of"),
+        ({"name": "two\nlines"}, "name", "A name is one line of at most 200 characters."),
+        ({"name": "x" * 201}, "name", "A name is one line of at most 200 characters."),
+    ],
+)
+def test_a_key_that_may_not_be_is_refused(
+    fields: dict[str, object], param: str, message: str, keys: Keys
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        keys.create(**({"scopes": ["chat"]} | fields))  # type: ignore[arg-type]  # wrong on purpose
+    assert caught.value.param == param
+    assert caught.value.message.startswith(message)
+    assert keys.records() == []
+
+
+def test_every_scope_can_be_given(keys: Keys) -> None:
+    key, _ = keys.create(scopes=SCOPES)
+    principal = keys.principal_of(key)
+    assert principal is not None
+    assert principal.scopes == set(SCOPES)

@@ -36,7 +36,7 @@ from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.notify import notify
-from apexbridge_trio.plugins import Plugins
+from apexbridge_trio.plugins import Plugins, machine_zone
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import Store
 from apexbridge_trio.tools import Toolbox
@@ -59,13 +59,14 @@ def open_hub(
     """Compose the rooms; what they hold open is closed on leaving, synchronously."""
     with ExitStack() as stack:
         store = stack.enter_context(Store(state))
-        zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else None
+        zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
         directories = [shipped("plugins"), *(Path(name) for name in config.plugins.directories)]
-        plugins = Plugins.load(directories, state=state, clock=lambda: datetime.now(zone).astimezone(zone))
+        plugins = Plugins.load(directories, state=state, clock=lambda: datetime.now(zone))
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
-        models = ModelTable(config.models, upstreams, IntentModel(plugins))
+        embedded = IntentModel(plugins)
+        models = ModelTable(config.models, upstreams, embedded)
         stack.callback(models.close)
         flights = Flights()
         yield Hub(
@@ -75,6 +76,7 @@ def open_hub(
             models=models,
             toolbox=Toolbox(plugins.tools),
             keys=Keys(store),
+            embedded=embedded,
             started=trio.current_time(),
         )
 
@@ -89,6 +91,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.backgrounds.run, name="backgrounds")
+            services.start_soon(_warm, hub, name="warm up")
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
             await _serve(hub, bind, drained)
@@ -144,6 +147,12 @@ async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> No
         log.info("interrupted by the drain", **stop.written())
     drained.set()
     waiting.cancel(reason="drained")
+
+
+async def _warm(hub: Hub) -> None:
+    """Read the plugins' sentences before somebody asks; nobody waits for it."""
+    for fault in await trio.to_thread.run_sync(hub.embedded.warm):
+        log.warning("sentence left out", reason=fault)
 
 
 async def _look_for_local(hub: Hub) -> None:

@@ -6,6 +6,7 @@ from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys
+from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.tools import Toolbox
 
@@ -24,4 +25,5 @@ class Hub:
     models: ModelTable
     toolbox: Toolbox
     keys: Keys
+    embedded: IntentModel
     started: float

@@ -10,11 +10,11 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.errors import BadRequest, Forbidden
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.store import KeyRecord, Store
 
@@ -42,6 +42,27 @@ class Principal:
     tenant_id: str = "default"
     family_id: str | None = None
     scopes: frozenset[str] = frozenset()
+
+    def may_see(self, owner: "Principal") -> bool:
+        """Tell whether what `owner` does is this principal's business: its own tenant's, or an admin's."""
+        if "admin" in self.scopes:
+            return True
+        same_family = self.family_id is None or self.family_id == owner.family_id
+        return self.tenant_id == owner.tenant_id and same_family
+
+    def narrowed(self, *, tenant_id: str | None, family_id: str | None) -> "Principal":
+        """Return this principal within the tenant and family that a request names.
+
+        Raises:
+            Forbidden: It names another tenant, or another family than the key's own.
+        """
+        if tenant_id not in {None, self.tenant_id}:
+            raise Forbidden("This key does not belong to that tenant.", param="tenantId")
+        if family_id is None or family_id == self.family_id:
+            return self
+        if self.family_id is not None:
+            raise Forbidden("This key does not belong to that family.", param="familyId")
+        return replace(self, family_id=family_id)
 
 
 class Keys:

@@ -2,10 +2,10 @@
 
 import pytest
 import trio
+from apexbridge_trio.identity import Principal
 
 from apexbridge_trio.errors import DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.flights import REMEMBERED_RECEIPTS, Flights, tree_entry
-from apexbridge_trio.identity import Principal
 from tests.harness.kill import kill_at_every_step
 
 ANNE = Principal(id="anne", tenant_id="a", scopes=frozenset({"chat"}))
@@ -118,10 +118,13 @@ async def test_what_ended_by_itself_is_not_called_interrupted(autojump_clock):
 
 async def test_a_deadline_is_another_fault_than_an_interrupt(autojump_clock):
     flights = Flights()
-    with pytest.raises(DeadlinePassed), flights.open("r", "chat", ANNE, timeout_s=2) as flight:
-        with flight.child("tool", "plugin", timeout_s=9) as child:
-            assert child.deadline == flight.deadline == trio.current_time() + 2
-            await trio.sleep_forever()
+    with (
+        pytest.raises(DeadlinePassed),
+        flights.open("r", "chat", ANNE, timeout_s=2) as flight,
+        flight.child("tool", "plugin", timeout_s=9) as child,
+    ):
+        assert child.deadline == flight.deadline == trio.current_time() + 2
+        await trio.sleep_forever()
     assert trio.current_time() == pytest.approx(2)
     assert len(flights) == 0
 

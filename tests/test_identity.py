@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.errors import BadRequest, Forbidden
 from apexbridge_trio.identity import SCOPES, Keys, Principal
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.store import Store
@@ -108,3 +108,25 @@ def test_every_scope_can_be_given(keys: Keys) -> None:
     principal = keys.principal_of(key)
     assert principal is not None
     assert principal.scopes == set(SCOPES)
+
+
+def test_a_principal_sees_its_own_tenant_and_family():
+    anne = Principal("1", "a")
+    child = Principal("2", "a", "kids")
+    admin = Principal("3", "b", scopes=frozenset({"admin"}))
+    assert anne.may_see(child)
+    assert child.may_see(child)
+    assert not child.may_see(anne)
+    assert not Principal("4", "b").may_see(anne)
+    assert admin.may_see(child)
+
+
+def test_a_principal_is_only_ever_narrowed():
+    anne, child = Principal("1", "a"), Principal("2", "a", "kids")
+    assert anne.narrowed(tenant_id=None, family_id=None) is anne
+    assert anne.narrowed(tenant_id="a", family_id="kids") == Principal("1", "a", "kids")
+    assert child.narrowed(tenant_id="a", family_id="kids") is child
+    with pytest.raises(Forbidden):
+        anne.narrowed(tenant_id="b", family_id=None)
+    with pytest.raises(Forbidden):
+        child.narrowed(tenant_id=None, family_id="parents")

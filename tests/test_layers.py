@@ -43,6 +43,7 @@ ONLY_IN = {
     "httpx": {"upstream", "cli"},
     "httptools": {"relay", "serving"},
     "hassil": {"intents"},
+    "jinja2": {"intents"},
     "structlog": {"log"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -143,8 +143,7 @@ async def test_closing_the_sdks_stream_closes_the_provider(local, world):
 
     await in_thread(stream)
     with trio.fail_after(10):
-        while (await process.seen(provider))[-2]["closedBy"] != "peer":
-            await trio.sleep(0.01)
+        assert (await process.closed(provider, 0))["closedBy"] == "peer"
 
 
 async def test_the_javascript_sdk(world):

@@ -131,3 +131,11 @@ async def seen(url: str) -> list[dict[str, Any]]:
         answer = (await client.get(f"{url}/seen")).json()
     connections: list[dict[str, Any]] = answer["connections"]
     return connections
+
+
+async def closed(url: str, number: int) -> dict[str, Any]:
+    """Wait until the provider's connection `number` has ended, and say how."""
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
+        answer = (await client.get(f"{url}/seen?closed={number}")).json()
+    ended: dict[str, Any] = answer["connections"][number]
+    return ended

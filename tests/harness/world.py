@@ -30,8 +30,7 @@ from tests.harness.wire import Peer, Reply
 LIMITS = ServingLimits()
 
 # What the provider is said to offer; see the table of `tests.fakes.upstream`.
-MODELS = """hello echo odd slow stream:5:100 endless:50 json sse split:1 no-done hold-open close until-close dead
-garbage garbage-json garbage-stream status:500 status:401 status:400 status:404 stall dead-mid:2 stall-mid:2 error-event""".split()
+MODELS = ["hello", "echo", "odd", "slow", "stream:5:100", "endless:50", "json", "sse", "split:1", "no-done", "hold-open", "close", "until-close", "dead", "garbage", "garbage-json", "garbage-stream", "status:500", "status:401", "status:400", "status:404", "stall", "dead-mid:2", "stall-mid:2", "error-event"]
 
 
 @dataclass

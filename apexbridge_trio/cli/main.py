@@ -1,0 +1,40 @@
+"""The commands together, and what each kind of fault is on the way out."""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from apexbridge_trio.cli import chat, keys, listing, requests, serve
+from apexbridge_trio.cli.exits import Failure, exit_code_of
+from apexbridge_trio.errors import ApexError
+
+app = typer.Typer(
+    name="apexbridge",
+    help="A home AI hub that stops when you say stop. Every command knows --help.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help: rich costs more to import than the rest of the command.
+    rich_markup_mode=None,
+)
+app.command()(serve.serve)
+app.command()(chat.chat)
+app.command()(requests.interrupt)
+app.command()(requests.requests)
+app.command()(listing.models)
+app.command()(listing.health)
+app.add_typer(keys.app)
+app.command()(serve.check)
+app.command()(listing.version)
+
+
+def main() -> NoReturn:
+    """Run one command and leave with its exit code (docs/cli.md)."""
+    try:
+        app()
+    except (Failure, ApexError) as fault:
+        for line in str(fault).splitlines():
+            print(f"apexbridge: {line}", file=sys.stderr)
+        sys.exit(exit_code_of(fault))
+    raise AssertionError("typer always exits")

@@ -1,0 +1,68 @@
+"""``serve`` and ``check``: the config that is in force, and the hub that runs by it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apexbridge_trio.cli.options import AsJson, ConfigFile, StateDirectory, print_json
+
+if TYPE_CHECKING:
+    from apexbridge_trio.config import Config
+
+Bind = Annotated[
+    str | None, typer.Option("--bind", help="HOST:PORT instead of the config's; port 0 picks a free one.")
+]
+
+
+def serve(config: ConfigFile = None, state: StateDirectory = None, bind: Bind = None) -> None:
+    """Run the hub until SIGTERM or Ctrl-C; it prints its address first."""
+    from apexbridge_trio import log
+    from apexbridge_trio.config import parse_bind
+
+    path, directory, loaded = _load(config, state)
+    if bind is not None:
+        parse_bind(bind)
+    log.configure(loaded.log.level, loaded.log.format)
+    from apexbridge_trio.daemon import run
+
+    raise typer.Exit(run(loaded, config_path=path, state=directory, bind=bind))
+
+
+def check(config: ConfigFile = None, state: StateDirectory = None, as_json: AsJson = False) -> None:
+    """Say what is wrong with the config, or show what is in force. Secrets are masked."""
+    from apexbridge_trio.config import public
+
+    path, directory, loaded = _load(config, state)
+    values = public(loaded)
+    if as_json:
+        print_json({"path": str(path), "state": str(directory), "config": values})
+        return
+    print(f"config  {path}")
+    print(f"state   {directory}")
+    for name, value in _flat(values, ""):
+        print(f"{name} = {value}")
+
+
+def _load(config: Path | None, state: Path | None) -> "tuple[Path, Path, Config]":
+    from apexbridge_trio.config import config_path, load, state_directory
+
+    directory = state_directory(state, os.environ)
+    path = config_path(config, directory)
+    return path, directory, load(path, env=os.environ)
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Yield each value with its whole name, as a fault would name it."""
+    import json
+
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{name}[{number}]")
+    else:
+        yield name, json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,43 @@
+"""Tables and trees on a terminal, plain in a pipe. Nothing in them is taken for markup."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from apexbridge_trio.cli.words import duration
+
+console = Console(highlight=False, markup=False, emoji=False)
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their heads, each on a line of its own, however wide."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table, crop=False, no_wrap=True, soft_wrap=not console.is_terminal)
+
+
+def request_tree(entry: Mapping[str, Any]) -> Tree:
+    """Draw a request with all that runs below it."""
+    tree = Tree(_label(entry))
+    for child in entry.get("children", ()):
+        tree.children.append(request_tree(child))
+    return tree
+
+
+def _label(entry: Mapping[str, Any]) -> Text:
+    state = entry.get("state") or entry.get("status", "")
+    label = Text(f"{entry['id']}  ", style="bold")
+    label.append(f"{entry['kind']} {entry.get('name', '')}".strip(), style="default")
+    label.append(f"  {state}", style="cyan" if state == "running" else "yellow")
+    if "ageMs" in entry:
+        label.append(f"  {duration(entry['ageMs'])}", style="default")
+    if entry.get("deadlineInMs") is not None:
+        label.append(f"  {duration(entry['deadlineInMs'])} left", style="dim")
+    return label

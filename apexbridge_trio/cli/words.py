@@ -1,0 +1,44 @@
+"""Durations, receipts and a model's own text, as a terminal shows them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# What a model writes must not move the cursor, retitle the window or turn text around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Leave out of a text what would command the terminal; line ends and tabs stay."""
+    return _CONTROL.sub("", text)
+
+
+def duration(ms: float) -> str:
+    """Write milliseconds as people say them."""
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    seconds = ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def receipt_words(receipt: Mapping[str, Any]) -> str:
+    """Say what an interrupt has stopped, how long each part took, and what it has not."""
+    branches = [
+        f"  {branch['kind']} {branch['path']}: {branch['state']}, {duration(branch['ms'])}"
+        for branch in receipt["branches"]
+    ]
+    left = [f"  not stopped yet: {path}" for path in receipt["notStopped"]]
+    return printable("\n".join([_head(receipt), *branches, *left]))
+
+
+def _head(receipt: Mapping[str, Any]) -> str:
+    took = duration(receipt["tookMs"])
+    if receipt["notStopped"]:
+        return f"{receipt['requestId']} is still stopping after {took}"
+    if not receipt["interrupted"]:
+        return f"{receipt['requestId']} had come to its own end"
+    return f"{receipt['requestId']} stopped in {took}"

@@ -98,6 +98,8 @@ class Asking:
                     fault = wrong
                 if not self.is_stopping:
                     nursery.cancel_scope.cancel(reason="answered")
+        if self.text and not self.text.endswith("\n"):
+            self._write("\n")
         if fault is not None and not self.is_stopping:
             raise fault
 
@@ -114,39 +116,31 @@ class Asking:
     def _read_document(self, status: int, content: bytes) -> None:
         self.document = document_of(status, content)
         self._say(_part_of(content).text)
-        self._end_line()
 
     async def _read_stream(self, reply: httpx.Response) -> None:
         blocks = Blocks()
         is_done = False
         # httpx 0.28.1 leaves its generator to the collector when a fault ends the loop.
-        async with aclosing(cast("AsyncGenerator[bytes, None]", reply.aiter_raw())) as received:
+        async with aclosing(cast("AsyncGenerator[bytes, None]", reply.aiter_bytes())) as received:
             async for data in received:
                 for payload in payloads(blocks.feed(data)):
                     is_done = payload == b"[DONE]"
                     if not is_done:
                         self._read_chunk(payload)
-        self._end_line()
         if not is_done:
             raise Failure("the answer ended in the middle", Exit.FAILED)
 
     def _read_chunk(self, payload: bytes) -> None:
         chunk = _part_of(payload)
         if chunk.error is not None:
-            self._end_line()
             raise refusal({"error": chunk.error, "request_id": self.request_id})
         self._say(chunk.text)
         if chunk.apex.get("interrupted"):
-            self._end_line()
             raise Failure(f"{self.request_id} was interrupted", Exit.FAILED)
 
     def _say(self, text: str) -> None:
         self.text += text
         self._write(printable(text))
-
-    def _end_line(self) -> None:
-        if self.text and not self.text.endswith("\n"):
-            self._write("\n")
 
     async def _stop_when_told(
         self, client: httpx.AsyncClient, presses: AsyncIterator[int], answer: trio.CancelScope

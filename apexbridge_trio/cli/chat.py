@@ -36,11 +36,12 @@ def chat(
         _converse(conversation)
         return
     asking = conversation.ask(sys.stdin.read() if message is None else message)
-    if as_json:
-        print_json(asking.receipt or asking.document)
+    told = asking.receipt or asking.document
+    if as_json and told:
+        print_json(told)
+    elif asking.is_stopping:
+        _tell_stop(asking)
     if asking.is_stopping:
-        if not as_json:
-            _tell_stop(asking)
         raise typer.Exit(Exit.INTERRUPTED)
 
 

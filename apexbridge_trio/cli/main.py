@@ -1,8 +1,6 @@
 """The commands together, and what each kind of fault is on the way out."""
 
 import sys
-from typing import NoReturn
-
 import typer
 
 from apexbridge_trio.cli import chat, keys, listing, requests, serve
@@ -29,12 +27,11 @@ app.command()(serve.check)
 app.command()(listing.version)
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run one command and leave with its exit code (docs/cli.md)."""
     try:
-        app()
+        app(prog_name="apexbridge")
     except (Failure, ApexError) as fault:
         for line in str(fault).splitlines():
             print(f"apexbridge: {line}", file=sys.stderr)
         sys.exit(exit_code_of(fault))
-    raise AssertionError("typer always exits")

@@ -1,5 +1,6 @@
 """Tables and trees on a terminal, plain in a pipe. Nothing in them is taken for markup."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,17 +11,22 @@ from rich.tree import Tree
 
 from apexbridge_trio.cli.words import duration
 
-console = Console(highlight=False, markup=False, emoji=False)
+# A pipe has no width: what a script reads is never folded.
+_PIPE_WIDTH = 10_000
+
+console = Console(
+    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
+)
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their heads, each on a line of its own, however wide."""
+    """Print rows under their heads; a narrow terminal folds the cells."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
-        table.add_column(head, no_wrap=True, overflow="ignore")
+        table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table, crop=False, no_wrap=True, soft_wrap=not console.is_terminal)
+    console.print(table)
 
 
 def request_tree(entry: Mapping[str, Any]) -> Tree:

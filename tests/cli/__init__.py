@@ -1,0 +1,1 @@
+"""The command: in this process where it can be, as a real one where signals matter."""

@@ -1,0 +1,33 @@
+import pytest
+
+from apexbridge_trio.cli.words import duration, printable, receipt_words
+from tests.fakes.hub import RECEIPT
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"),
+    [
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1500, "1.5 s"),
+        (61_000, "1 min 1 s"),
+        (3_599_900, "1 h 0 min"),
+        (7_260_000, "2 h 1 min"),
+    ],
+)
+def test_durations(ms: float, words: str) -> None:
+    assert duration(ms) == words
+
+
+def test_a_models_text_can_not_command_the_terminal() -> None:
+    assert printable("a\tb\n\x1b]0;title\x07\x9b2J\u202e中") == "a\tb\n]0;title2J中"
+
+
+def test_a_receipt_says_what_stopped_and_what_did_not() -> None:
+    assert receipt_words(RECEIPT) == "req_1 stopped in 12 ms\n  upstream req_1/round1/llm: stopped, 3 ms"
+    stopping = RECEIPT | {"notStopped": ["req_1/round1/tool:x"], "branches": [], "tookMs": 5001}
+    assert (
+        receipt_words(stopping)
+        == "req_1 is still stopping after 5.0 s\n  not stopped yet: req_1/round1/tool:x"
+    )
+    assert receipt_words(RECEIPT | {"interrupted": False, "branches": []}) == "req_1 had come to its own end"

@@ -1,6 +1,7 @@
 """The commands together, and what each kind of fault is on the way out."""
 
 import sys
+
 import typer
 
 from apexbridge_trio.cli import chat, keys, listing, requests, serve

@@ -1,0 +1,1 @@
+"""What the hub costs and how fast it stops, measured beside others in one interleaved run."""

@@ -1,0 +1,103 @@
+"""The scenarios: each is one table of the results, with what its columns mean."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from benchmarks.chats import FAST_STREAMS, fast_streams, first_chunk, json_chats, slow_streams
+from benchmarks.sides import Ability
+from benchmarks.slices import Figures, Slice
+from benchmarks.stops import CLOSE_LIMIT_S, disconnects, interrupts
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One table.
+
+    Attributes:
+        needs: Which sides can be measured.
+        columns: Each figure, and what it means.
+        measure: Fills one slice.
+        added: The columns that are also shown as the difference to the provider, directly.
+    """
+
+    title: str
+    needs: Ability
+    columns: Mapping[str, str]
+    measure: Callable[[Slice], Awaitable[Figures]]
+    added: tuple[str, ...] = ()
+
+
+async def cold_start(part: Slice) -> Figures:
+    process = part.target.process
+    return {"start s": process.cold_start_s, "RSS MB": process.rss_mb()}
+
+
+async def memory(part: Slice) -> Figures:
+    return {"RSS MB": part.target.process.rss_mb()}
+
+
+_SPREAD = {"p50 ms": "median", "p99 ms": "99th percentile"}
+_CLOSES = {
+    **_SPREAD,
+    "closed %": f"share of the streams whose end the provider saw within {CLOSE_LIMIT_S:.0f} s",
+}
+
+
+def _json_chats(clients: int) -> Scenario:
+    return Scenario(
+        f"JSON chats, {clients} at a time",
+        "json",
+        {"per s": "chats answered in a second", **_SPREAD},
+        partial(json_chats, clients=clients),
+        added=("p50 ms", "p99 ms"),
+    )
+
+
+SCENARIOS: Final = (
+    Scenario(
+        "Cold start",
+        "process",
+        {
+            "start s": "from exec to the line that says it listens",
+            "RSS MB": "resident memory then, of all its processes",
+        },
+        cold_start,
+    ),
+    # Just-in-time compilers and pools are warm when it counts; nothing of it is shown.
+    Scenario("Warm-up", "json", {}, partial(json_chats, clients=4)),
+    *map(_json_chats, (1, 16, 64)),
+    Scenario(
+        "First chunk of a stream",
+        "stream",
+        {"p50 ms": "median from the request to its first chunk, one client", "p99 ms": "99th percentile"},
+        first_chunk,
+        added=("p50 ms", "p99 ms"),
+    ),
+    Scenario(
+        f"{FAST_STREAMS} streams as fast as they are relayed",
+        "stream",
+        {"chunks per s": "chunks that reached the clients in a second, all streams together"},
+        fast_streams,
+    ),
+    Scenario(
+        "Slow streams, two chunks a second each",
+        "stream",
+        {
+            "CPU %": "of one core, used by the side while all of them flow",
+            "p99 late ms": "99th percentile of the gap between two chunks, beyond the provider's 500 ms",
+        },
+        slow_streams,
+    ),
+    Scenario(
+        "Interrupt: POST /v1/interrupt to the provider's connection closed",
+        "interrupt",
+        {**_CLOSES, "receipt p50 ms": "median from the POST to a receipt that says `stopped`"},
+        interrupts,
+    ),
+    Scenario("Client leaves: its close to the provider's connection closed", "stream", _CLOSES, disconnects),
+    Scenario(
+        "Memory after all of this", "process", {"RSS MB": "resident memory of all its processes"}, memory
+    ),
+)

@@ -4,6 +4,7 @@ from apexbridge_trio.config.checks import parse_bind
 from apexbridge_trio.config.load import load, public
 from apexbridge_trio.config.places import config_path, shipped, state_directory
 from apexbridge_trio.config.schema import (
+    EMBEDDED,
     Auth,
     Chat,
     Config,
@@ -18,6 +19,7 @@ from apexbridge_trio.config.schema import (
 from apexbridge_trio.config.secret import Secret
 
 __all__ = [
+    "EMBEDDED",
     "Auth",
     "Chat",
     "Config",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from apexbridge_trio.config.lines import Place
-from apexbridge_trio.config.schema import Config, Model, Upstream
+from apexbridge_trio.config.schema import EMBEDDED, Config, Model, Upstream
 from apexbridge_trio.config.toml import nearest
 from apexbridge_trio.errors import ConfigInvalid
 
@@ -78,7 +78,7 @@ def _check_model(model: Model, config: Config, place: Place, fault: Fault) -> No
     _check_known(
         model.upstream, [entry.name for entry in config.upstreams], "upstream", (*place, "upstream"), fault
     )
-    ids = [entry.id for entry in config.models if entry.id != model.id]
+    ids = [EMBEDDED, *(entry.id for entry in config.models if entry.id != model.id)]
     for number, other in enumerate(model.fallback):
         _check_known(other, ids, "other model", (*place, "fallback", number), fault)
 

@@ -1,6 +1,6 @@
 """What each key of ``config.toml`` is, its default, and what it may be."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -12,6 +12,10 @@ Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolChoice = Literal["all", "none"] | list[Name]
+
+
+# The model that needs no provider: always there, so every name of a model may be this one.
+EMBEDDED: Final = "apex-intents"
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +36,7 @@ class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What holds for every chat."""
 
-    default_model: Name = "apex-intents"
+    default_model: Name = EMBEDDED
     max_rounds: Count = 8
     timeout_s: Seconds = 300.0
     result_ttl_s: Seconds = 900.0

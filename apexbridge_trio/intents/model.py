@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
+from apexbridge_trio.config import EMBEDDED
 from apexbridge_trio.intents import wording
 from apexbridge_trio.intents.matcher import Matcher, is_chinese
 from apexbridge_trio.intents.reply import IntentAnswer, Reply, document, events
@@ -56,7 +57,7 @@ class Request(Struct):
     """What of a chat request is read here."""
 
     messages: list[Message]
-    model: str = "apex-intents"
+    model: str = EMBEDDED
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[OfferedTool] | None = None
@@ -93,7 +94,7 @@ class IntentModel:
         plugins: Whose sentences it knows; they are compiled on first use, or by `warm`.
     """
 
-    name = "apex-intents"
+    name = EMBEDDED
 
     def __init__(self, plugins: Declared) -> None:
         self._plugins = plugins

@@ -1,6 +1,6 @@
 """Every route but the chat, in Quart: models, interrupt, the live tree, health."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 import trio
@@ -124,7 +124,7 @@ def _add_requests(app: QuartTrio, hub: Hub) -> None:
     @app.post("/v1/interrupt")
     async def interrupt() -> Response:
         require_json(_arrival())
-        asked = read_json(bytes(await request.get_data(as_text=False)), _decode_interrupt)
+        asked = read_json(cast("bytes", await request.get_data()), _decode_interrupt)
         path = asked.path or asked.request_id or asked.message_id or asked.task_id
         if path is None:
             raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")

@@ -35,7 +35,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         '\ufeff[server]\nbind = "[::1]:0"\n[chat]\ntimeout_s = 5\n'
         '[[upstreams]]\nname = "a"\nbase_url = "https://host/v1"\ntools = ["agenda"]\n'
         'headers = { "X-Title" = "home" }\nproxy = "http://127.0.0.1:3128"\n'
-        '[[models]]\nid = "one"\nupstream = "a"\ntools = "all"\nfallback = ["two"]\n'
+        '[[models]]\nid = "one"\nupstream = "a"\ntools = "all"\nfallback = ["two", "apex-intents"]\n'
         '[[models]]\nid = "two"\nupstream = "a"\n',
     )
     assert config.server.bind == "[::1]:0"

@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+from dataclasses import dataclass
 
 import openai
 import pytest
@@ -24,12 +24,20 @@ MODELS = [
 TOOL = {"type": "function", "function": {"name": "mine", "parameters": {"type": "object"}}}
 
 
+@dataclass
+class World:
+    hub: str
+    provider: str
+    key: str
+
+
 @pytest.fixture
 async def world(tmp_path):
-    """A hub in front of a provider; yields their addresses."""
+    """A hub in front of a provider, and a key for it."""
     async with process.provider() as provider:
         async with process.hub(tmp_path, process.upstream(provider.url, models=MODELS)) as hub:
-            yield hub.url, provider.url
+            key = await process.command("keys", "create", "--scope", "chat", "--state", str(tmp_path))
+            yield World(hub.url, provider.url, key)
 
 
 def ask(text, model="hello", **rest):
@@ -42,14 +50,14 @@ async def in_thread(work):
         return await trio.to_thread.run_sync(work)
 
 
-def client(url, **options):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=options.pop("key", "none"), max_retries=0, **options)
+def client(url, key):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
 @pytest.fixture
 def local(world):
-    # The SDK always sends a key; over loopback none is needed, so the header is taken away.
-    return client(world[0], default_headers={"Authorization": openai.Omit()})
+    with client(world.hub, world.key) as made:
+        yield made
 
 
 async def test_whole_and_streamed(local):
@@ -104,8 +112,7 @@ async def test_errors_are_the_sdks_own(local, world):
         assert caught.value.body["code"]
     with pytest.raises(openai.APIError):
         await in_thread(lambda: list(local.chat.completions.create(**ask("x", "dead-mid:2"), stream=True)))
-    wrong = client(world[0], key="apx_no_such")
-    with pytest.raises(openai.AuthenticationError):
+    with client(world.hub, "apx_no_such") as wrong, pytest.raises(openai.AuthenticationError):
         await in_thread(lambda: wrong.chat.completions.create(**ask("x")))
 
 
@@ -115,27 +122,24 @@ async def test_models_are_listed(local):
 
 
 async def test_an_interrupt_ends_the_stream(local, world):
-    hub, provider = world
-
     def stream():
-        reasons, apex = [], []
+        reasons: list[str | None] = []
+        apex: list[object] = []
         for chunk in local.chat.completions.create(
             **ask("x", "endless:50"), stream=True, extra_body={"requestId": "r1"}
         ):
             if len(reasons) == 3:
-                receipt = local.post("/interrupt", body={"requestId": "r1"}, cast_to=object)
+                receipt = local.post("/interrupt", body={"requestId": "r1"}, cast_to=dict[str, object])
                 assert receipt["state"] == "stopped"
             reasons.append(chunk.choices[0].finish_reason)
             apex.append((chunk.model_extra or {}).get("apex"))
         return reasons[-1], apex[-1]
 
     assert await in_thread(stream) == ("stop", {"interrupted": True})
-    assert (await process.seen(provider))[-1]["closedBy"] == "peer"
+    assert (await process.closed(world.provider, 0))["closedBy"] == "peer"
 
 
 async def test_closing_the_sdks_stream_closes_the_provider(local, world):
-    _, provider = world
-
     def stream():
         answer = local.chat.completions.create(**ask("x", "endless:50"), stream=True)
         next(iter(answer))
@@ -143,18 +147,18 @@ async def test_closing_the_sdks_stream_closes_the_provider(local, world):
 
     await in_thread(stream)
     with trio.fail_after(10):
-        assert (await process.closed(provider, 0))["closedBy"] == "peer"
+        assert (await process.closed(world.provider, 0))["closedBy"] == "peer"
 
 
 async def test_the_javascript_sdk(world):
     script = process.ROOT / "tests" / "e2e" / "node" / "sdk.mjs"
-    environment = {**os.environ, "HUB": f"{world[0]}/v1"}
+    environment = {**os.environ, "HUB": f"{world.hub}/v1", "KEY": world.key}
     with trio.fail_after(60):
         done = await trio.run_process(
             ["node", str(script)],
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_stdout=True,
+            capture_stderr=True,
             check=False,
         )
     assert done.returncode == 0, done.stderr.decode()

@@ -57,6 +57,9 @@ async def process(*command: str, env: dict[str, str] | None = None) -> AsyncIter
         finally:
             if started.poll() is None:
                 started.kill()
+            for pipe in (started.stdout, started.stderr):
+                assert pipe is not None
+                await trio.aclose_forcefully(pipe)
             nursery.cancel_scope.cancel(reason="the process has ended")
 
 
@@ -74,6 +77,7 @@ async def _spawn(command: tuple[str, ...], env: dict[str, str] | None, *, task_s
 
 async def _first_line(started: trio.Process, said: bytearray) -> str:
     line = b""
+    assert started.stdout is not None
     while not line.endswith(b"\n"):
         data = await started.stdout.receive_some(1)
         assert data, f"it ended before its first line: {bytes(said).decode()}"
@@ -139,3 +143,9 @@ async def closed(url: str, number: int) -> dict[str, Any]:
         answer = (await client.get(f"{url}/seen?closed={number}")).json()
     ended: dict[str, Any] = answer["connections"][number]
     return ended
+
+
+async def command(*words: str) -> str:
+    """Run one of the CLI's commands and return what it printed."""
+    done = await trio.run_process([PYTHON, "-m", "apexbridge_trio", *words], capture_stdout=True, cwd=ROOT)
+    return done.stdout.decode().strip()

@@ -3,9 +3,8 @@ import OpenAI from "openai";
 
 const client = new OpenAI({
   baseURL: process.env.HUB,
-  apiKey: "none",
+  apiKey: process.env.KEY,
   maxRetries: 0,
-  defaultHeaders: { Authorization: null }, // over loopback no key is needed
 });
 const ask = (content, model, more) => ({ model, messages: [{ role: "user", content }], ...more });
 const chat = (body) => client.chat.completions.create(body);

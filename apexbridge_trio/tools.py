@@ -14,7 +14,7 @@ from msgspec import Struct
 from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.models import ToolChoice
-from apexbridge_trio.plugins import Tool
+from apexbridge_trio.plugins import CallContext, Tool
 from apexbridge_trio.protocol.openai import Call, encode
 
 State = Literal["success", "failed", "interrupted", "timed_out"]
@@ -78,8 +78,8 @@ class Toolbox:
         except msgspec.DecodeError as fault:
             return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
         try:
-            with flight.child(f"{prefix}{tool.name}", "plugin"):
-                result = await tool.call(arguments)
+            with flight.child(f"{prefix}{tool.name}", tool.kind) as own:
+                result = await tool.call(arguments, CallContext(own))
         except Interrupted:
             return _told(call, "interrupted", "interrupted", "The user stopped this call.")
         except ToolTimeout as fault:

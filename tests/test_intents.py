@@ -15,7 +15,7 @@ from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.answer import Source
 from apexbridge_trio.protocol.sentences import Sentences
 from tests.harness.kill import kill_at_every_step
-from tests.plugins.folders import SHIPPED, load
+from tests.plugins.folders import SHIPPED, call_tool, load
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ class Home:
             [call] = message["tool_calls"]
             tool = self.plugins.tools[call["function"]["name"]]
             try:
-                result = await tool.call(json.loads(call["function"]["arguments"]))
+                result = await call_tool(tool, json.loads(call["function"]["arguments"]))
             except ToolFailed as fault:
                 result = {"error": {"code": fault.code, "message": fault.message}}
             body["messages"] += [

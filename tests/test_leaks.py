@@ -45,7 +45,7 @@ class Phases:
     async def connect(self, host, port):
         await self.hold()
 
-    async def call(self, arguments):
+    async def call(self, arguments, context):
         await self.hold()
 
     async def answer(self, call):

@@ -26,6 +26,7 @@ import trio
 
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
+from apexbridge_trio.plugins.tool import CallContext, Kind
 
 # Each load has modules of its own, so a reloaded plugin does not change under calls in flight.
 _LOADS: Final = itertools.count(1)
@@ -65,8 +66,9 @@ class InlineTool:
     slots: trio.CapacityLimiter
     function: Function
     home: PluginHome
+    kind: Kind = "plugin"
 
-    async def call(self, arguments: dict[str, Any]) -> Any:
+    async def call(self, arguments: dict[str, Any], _context: CallContext) -> Any:
         """Run the function once and return its result as plain JSON.
 
         Waiting for a slot counts as running. A thread the function waits for is finished first,

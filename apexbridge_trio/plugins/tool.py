@@ -1,6 +1,56 @@
 """What the rest of the hub knows of a tool, whoever provides it."""
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import trio
+
+from apexbridge_trio.flights import Flight
+
+Kind = Literal["plugin", "process"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAddress:
+    """Where a plugin that answers later brings its result.
+
+    Args:
+        base_url: Ends with the token as a segment (``…/plugin-callback/~<token>``), for plugins
+            that can only append to it.
+        token: The same token, for plugins that can send a header. A secret: it is good for one task.
+    """
+
+    base_url: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a call knows of the request it is made for.
+
+    Args:
+        flight: The call's own, entered by who calls. What the tool knows of its end goes into
+            `flight.remarks`, and from there into the receipt.
+        callback: Absent where nobody would wait for a late result.
+    """
+
+    flight: Flight
+    callback: CallbackAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The tool's answer that its result comes later, to the callback address.
+
+    Args:
+        task_id: As the plugin named it; unchecked.
+        running: What goes on after the answer. Closing it ends every process of the call and waits
+            until none is left, also when the closing task is cancelled. Whoever takes the answer
+            closes it once the task is settled; until then it ends by itself when it expires.
+    """
+
+    task_id: str
+    running: trio.abc.AsyncResource | None = None
 
 
 class Tool(Protocol):
@@ -27,6 +77,11 @@ class Tool(Protocol):
         ...
 
     @property
+    def kind(self) -> Kind:
+        """What a call of it is, in the live tree and in receipts."""
+        ...
+
+    @property
     def max_execution_s(self) -> float:
         """Seconds after which a call is cancelled."""
         ...
@@ -36,8 +91,8 @@ class Tool(Protocol):
         """Whether a second call with the same arguments does no harm."""
         ...
 
-    async def call(self, arguments: dict[str, Any]) -> Any:
-        """Run it once and return its result, a JSON value.
+    async def call(self, arguments: dict[str, Any], context: CallContext) -> Any | Pending:
+        """Run it once and return its result, a JSON value, or that it comes later.
 
         Cancellation: passed on to the tool; when this returns, the tool has ended.
 

@@ -19,6 +19,8 @@ import trio
 from apexbridge_trio import config
 from apexbridge_trio.daemon import open_hub
 from apexbridge_trio.hub import Hub
+from apexbridge_trio.plugins import CallContext
+from apexbridge_trio.plugins.tool import Kind
 from apexbridge_trio.protocol.sse import payloads
 from apexbridge_trio.serving import ServingLimits, serve_stream
 from apexbridge_trio.upstream import Upstream
@@ -30,7 +32,33 @@ from tests.harness.wire import Peer, Reply
 LIMITS = ServingLimits()
 
 # What the provider is said to offer; see the table of `tests.fakes.upstream`.
-MODELS = ["hello", "echo", "odd", "slow", "stream:5:100", "endless:50", "json", "sse", "split:1", "no-done", "hold-open", "close", "until-close", "dead", "garbage", "garbage-json", "garbage-stream", "status:500", "status:401", "status:400", "status:404", "stall", "dead-mid:2", "stall-mid:2", "error-event"]
+MODELS = [
+    "hello",
+    "echo",
+    "odd",
+    "slow",
+    "stream:5:100",
+    "endless:50",
+    "json",
+    "sse",
+    "split:1",
+    "no-done",
+    "hold-open",
+    "close",
+    "until-close",
+    "dead",
+    "garbage",
+    "garbage-json",
+    "garbage-stream",
+    "status:500",
+    "status:401",
+    "status:400",
+    "status:404",
+    "stall",
+    "dead-mid:2",
+    "stall-mid:2",
+    "error-event",
+]
 
 
 @dataclass
@@ -101,13 +129,14 @@ class Tool:
 
     description, plugin, idempotent = "For a test.", "test", True
     max_execution_s = 1000.0
+    kind: Kind = "plugin"
 
     def __init__(self, name: str, fault: Exception | None, hold: bool) -> None:
         self.name, self.fault, self.hold = name, fault, hold
         self.parameters: dict[str, Any] = {"type": "object"}
         self.started = trio.Event()
 
-    async def call(self, arguments: dict[str, Any]) -> Any:
+    async def call(self, arguments: dict[str, Any], context: CallContext) -> Any:
         self.started.set()
         await trio.lowlevel.checkpoint()
         if self.fault:

@@ -3,9 +3,12 @@
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from apexbridge_trio.plugins import PluginHome, Plugins
+from apexbridge_trio.flights import Flights
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.plugins import CallContext, PluginHome, Plugins, Tool
 from apexbridge_trio.plugins.inline import load_module
 from apexbridge_trio.plugins.manifest import read_manifest
 
@@ -36,6 +39,13 @@ def write_plugin(
 def load(*directories: Path, state: Path, now: datetime = SUNDAY) -> Plugins:
     """Load plugins on a clock that stands."""
     return Plugins.load(directories, state=state, clock=lambda: now)
+
+
+async def call_tool(tool: Tool, arguments: dict[str, Any]) -> Any:
+    """Call a tool as the Toolbox does, in a flight of its own."""
+    owner = Principal("key_test", scopes=frozenset({"chat"}))
+    with Flights().open("req_test", tool.kind, owner) as flight:
+        return await tool.call(arguments, CallContext(flight))
 
 
 def shipped_module(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ import trio
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins import Tool
 from tests.harness.kill import kill_at_every_step
-from tests.plugins.folders import SHIPPED, SUNDAY, load, shipped_module
+from tests.plugins.folders import SHIPPED, SUNDAY, call_tool, load, shipped_module
 
 BERLIN = ZoneInfo("Europe/Berlin")
 TODAY = date(2026, 11, 22)  # a Sunday
@@ -101,7 +101,7 @@ class Agenda:
         self.file = state / "plugins/agenda/agenda.ics"
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> Any:
-        return await self.tools[tool].call(arguments)
+        return await call_tool(self.tools[tool], arguments)
 
     async def events(self, **arguments: Any) -> Any:
         return (await self.call("agenda_list", arguments))["events"]
@@ -241,7 +241,7 @@ async def test_a_series_keeps_its_time_of_day_when_the_clocks_change(tmp_path: P
 )  # fmt: skip
 async def test_what_can_not_be_added_changes_nothing(agenda: Agenda, arguments: dict[str, Any]) -> None:
     with pytest.raises(ToolFailed):
-        await agenda.tools["agenda_add"].call(arguments)
+        await call_tool(agenda.tools["agenda_add"], arguments)
     assert not agenda.file.exists()
 
 
@@ -256,7 +256,7 @@ async def test_a_home_without_a_zone_name_keeps_the_moment(tmp_path: Path, zone:
 
 async def test_a_list_is_bounded(agenda: Agenda) -> None:
     await agenda.add("Medicine", "today", time="8:00", repeat="daily")
-    told = await agenda.tools["agenda_list"].call({"date": "today", "until": "2027-11-20"})
+    told = await call_tool(agenda.tools["agenda_list"], {"date": "today", "until": "2027-11-20"})
     assert (told["count"], len(told["events"])) == (364, 100)
     for until in ("yesterday", "2028-01-01"):
         with pytest.raises(ToolFailed, match="range"):

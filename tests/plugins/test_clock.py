@@ -6,7 +6,7 @@ import pytest
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins import Tool
-from tests.plugins.folders import SHIPPED, load
+from tests.plugins.folders import SHIPPED, call_tool, load
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(tmp_path: Path) -> Tool:
 
 
 async def test_it_tells_the_time_at_home(clock: Tool) -> None:
-    assert await clock.call({}) == {
+    assert await call_tool(clock, {}) == {
         "zone": "Asia/Shanghai",
         "date": "2026-11-22",
         "time": "08:00",
@@ -37,16 +37,16 @@ async def test_it_tells_the_time_at_home(clock: Tool) -> None:
 async def test_it_finds_a_zone_by_name_or_city(
     clock: Tool, asked: str, zone: str, time: str, weekday: str
 ) -> None:
-    told = await clock.call({"zone": asked})
+    told = await call_tool(clock, {"zone": asked})
     assert (told["zone"], told["time"], told["weekday"]) == (zone, time, weekday)
 
 
 @pytest.mark.parametrize("asked", ["../../etc/passwd", "/etc/passwd", "Atlantis", 7])
 async def test_what_is_no_zone_is_said_so(clock: Tool, asked: object) -> None:
     with pytest.raises(ToolFailed, match="no time zone"):
-        await clock.call({"zone": asked})
+        await call_tool(clock, {"zone": asked})
 
 
 async def test_it_names_near_zones(clock: Tool) -> None:
     with pytest.raises(ToolFailed, match=r"near: .*Asia/Tokyo"):
-        await clock.call({"zone": "Asia/Tokio"})
+        await call_tool(clock, {"zone": "Asia/Tokio"})

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from apexbridge_trio.intents import IntentModel
-from tests.plugins.folders import load
+from tests.plugins.folders import call_tool, load
 
 PAGE = Path(__file__).parents[2] / "docs/plugins.md"
 BLOCK = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
@@ -28,4 +28,4 @@ async def test_the_example_of_the_page_works(tmp_path: Path) -> None:
     async with IntentModel(plugins).open_answer(json.dumps(body).encode()) as answer:
         [call] = json.loads(await answer.receive())["choices"][0]["message"]["tool_calls"]
     assert json.loads(call["function"]["arguments"]) == {"sides": "2"}
-    assert (await plugins.tools["dice"].call({"sides": "2"}))["shows"] in {1, 2}
+    assert (await call_tool(plugins.tools["dice"], {"sides": "2"}))["shows"] in {1, 2}

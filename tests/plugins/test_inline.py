@@ -10,7 +10,7 @@ import trio
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
 from apexbridge_trio.plugins import Tool
 from tests.harness.kill import kill_at_every_step
-from tests.plugins.folders import ECHO, load, write_plugin
+from tests.plugins.folders import ECHO, call_tool, load, write_plugin
 
 CODE = """
 import trio
@@ -64,15 +64,15 @@ def echo_tool(tmp_path: Path, *, code: str = CODE, limits: str = "") -> Tool:
 
 async def fault(tool: Tool, **arguments: Any) -> ToolFailed:
     with pytest.raises(ToolFailed) as caught:
-        await tool.call(arguments)
+        await call_tool(tool, arguments)
     return caught.value
 
 
 async def test_a_call_returns_plain_json(tmp_path: Path) -> None:
     tool = echo_tool(tmp_path)
-    assert await tool.call({"a": 1}) == {"said": "hello", "arguments": {"a": 1}, "at": [1, 2]}
-    assert await tool.call({"do": "now"}) == "2026-11-22T08:00:00+08:00"
-    assert await tool.call({"do": "state"}) == "echo"
+    assert await call_tool(tool, {"a": 1}) == {"said": "hello", "arguments": {"a": 1}, "at": [1, 2]}
+    assert await call_tool(tool, {"do": "now"}) == "2026-11-22T08:00:00+08:00"
+    assert await call_tool(tool, {"do": "state"}) == "echo"
     assert (tmp_path / "state/plugins/echo/kept").exists()
 
 
@@ -96,7 +96,7 @@ async def test_a_result_must_be_json_and_bounded(tmp_path: Path) -> None:
 
 async def test_arguments_must_be_an_object(tmp_path: Path) -> None:
     with pytest.raises(ToolFailed) as caught:
-        await echo_tool(tmp_path).call(["no"])  # type: ignore[arg-type]
+        await call_tool(echo_tool(tmp_path), ["no"])  # type: ignore[arg-type]
     assert caught.value.code == "invalid_arguments"
 
 
@@ -116,7 +116,7 @@ async def test_calls_over_the_limit_wait(tmp_path: Path, autojump_clock: trio.te
     most: list[int] = []
 
     async def one(n: int) -> None:
-        most.append(await tool.call({"do": "hold", "n": n}))
+        most.append(await call_tool(tool, {"do": "hold", "n": n}))
 
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
@@ -132,11 +132,11 @@ async def test_an_interrupt_at_any_step_leaves_the_slots_free(
     tool = echo_tool(tmp_path, limits="[limits]\nmax_concurrency = 1\n")
 
     async def scenario() -> None:
-        assert await tool.call({"do": "hold", "n": 1}) == 0
+        assert await call_tool(tool, {"do": "hold", "n": 1}) == 0
 
     async def check(_: bool) -> None:
         with trio.fail_after(5):
-            assert await tool.call({}) is not None
+            assert await call_tool(tool, {}) is not None
 
     assert await kill_at_every_step(scenario, check) >= 2
 

@@ -44,7 +44,7 @@ types: dev ## mypy, strict
 	@$(BIN)/mypy apexbridge_trio tests
 
 coverage: dev ## what `make test` reached; fails below the floor of each room
-	@$(BIN)/python .ci/coverage.py
+	@$(BIN)/python .ci/floors.py
 
 prove: dev ## the long proofs of docs/proofs.md (minutes)
 	@$(BIN)/python -m pytest -m prove $(ARGS)

@@ -127,10 +127,9 @@ class Stop:
         self._awaited = list(flight.subtree())
         self._gone = trio.Event()
 
-    def note_end(self, flight: Flight) -> None:
+    def note_end(self) -> None:
         """Record that the stopped flight was left; all below it were left before."""
-        if flight is self.flight:
-            self._gone.set()
+        self._gone.set()
 
     async def receipt(self, wait_s: float) -> dict[str, Any]:
         """Wait until everything is gone, at most `wait_s` seconds, and say what stopped and when.
@@ -211,7 +210,7 @@ class Flights:
             if not self._roots and self._emptied is not None:
                 self._emptied.set()
         if flight.stop is not None:
-            flight.stop.note_end(flight)
+            flight.stop.note_end()
 
     async def empty(self) -> None:
         """Wait until nothing is in flight."""
@@ -231,9 +230,11 @@ class Flights:
             NotFound: Unknown, finished, or of someone else.
         """
         name = path.partition("/")[0]
+        # Two tenants may use the same id: one's own comes first.
         own = self._roots.get((principal.tenant_id, name))
-        for root in [own] if own else [root for root in self.roots(principal) if root.name == name]:
-            if principal.may_see(root.owner):
+        roots: list[Flight] = [*([own] if own else ()), *self._roots.values()]
+        for root in roots:
+            if root.name == name and principal.may_see(root.owner):
                 for flight in root.subtree():
                     if flight.path == path:
                         return flight

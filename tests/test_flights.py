@@ -1,11 +1,13 @@
 """The live tree: interrupts with receipts, deadlines, tenants."""
 
+from dataclasses import replace
+
 import pytest
 import trio
-from apexbridge_trio.identity import Principal
 
 from apexbridge_trio.errors import DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.flights import REMEMBERED_RECEIPTS, Flights, tree_entry
+from apexbridge_trio.identity import Principal
 from tests.harness.kill import kill_at_every_step
 
 ANNE = Principal(id="anne", tenant_id="a", scopes=frozenset({"chat"}))
@@ -137,8 +139,18 @@ async def test_an_id_is_one_flight_per_tenant(autojump_clock):
         assert flights.find("same", ANNE).owner is ANNE
         assert flights.find("same", BOB).owner is BOB
         assert len(flights.roots(ROOT)) == 2
-    with flights.open("same", "chat", ANNE):
+    with flights.open("same", "chat", ANNE) as flight:
         assert len(flights) == 1
+    assert flight.state == "stopped"
+
+
+async def test_families_of_one_tenant_do_not_see_each_other(autojump_clock):
+    flights = Flights()
+    kids, parents = replace(ANNE, family_id="kids"), replace(ANNE, family_id="parents")
+    with flights.open("req_1", "chat", kids):
+        with pytest.raises(NotFound):
+            flights.find("req_1", parents)
+        assert flights.find("req_1", ANNE).owner is kids
 
 
 async def test_other_tenants_and_unknown_ids_look_the_same(autojump_clock):

@@ -5,6 +5,7 @@ import json
 import pytest
 import trio
 
+from apexbridge_trio.flights import Stop
 from apexbridge_trio.protocol.sse import payloads
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import open_world, say
@@ -86,7 +87,8 @@ async def test_an_interrupt_at_every_step_has_a_true_receipt(tmp_path, autojump_
     """Stop the request from another task before each step: the receipt and the reply agree."""
     async with open_world(tmp_path) as world:
         for cut in range(400):
-            caller, stops = Caller(say("ping {}", "hands", stream=True, requestId="r1")), []
+            stops: list[Stop] = []
+            caller = Caller(say("ping {}", "hands", stream=True, requestId="r1"))
             interrupter = _InterruptBefore(world, cut, stops)
             trio.lowlevel.add_instrument(interrupter)
             try:

@@ -266,7 +266,10 @@ def test_a_broken_stream_has_one_outcome(raw, why):
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"data: {nonsense}\n\n", b'data: {"id":"up-1","created":7,"choices":[{"delta":{"content":"\xff\xfe"}}]}\n\n'],
+    [
+        b"data: {nonsense}\n\n",
+        b'data: {"id":"up-1","created":7,"choices":[{"delta":{"content":"\xff\xfe"}}]}\n\n',
+    ],
 )
 def test_garbage_after_the_first_chunk_is_not_passed_on(nonsense):
     stream = new_stream()

@@ -220,13 +220,13 @@ async def test_each_request_leaves_one_line(state, autojump_clock):
         )
 
 
-async def test_a_defect_is_one_answer_and_one_line(state, autojump_clock):
+async def test_a_defect_is_one_answer_and_one_line(state, autojump_clock, monkeypatch):
     async with open_world(state) as world:
 
         async def broken(model_id):
             raise RuntimeError("secret detail")
 
-        world.hub.models.find = broken
+        monkeypatch.setattr(world.hub.models, "find", broken)
         with capture() as lines:
             reply = await world.chat(say("x"))
             streamed = await world.chat(say("x", stream=True))

@@ -1,0 +1,76 @@
+"""What a whole answer means, and what is no answer."""
+
+import json
+
+import pytest
+
+from apexbridge_trio.errors import UpstreamBroken
+from apexbridge_trio.protocol.rounds import as_chunk, judge, read_document, without_calls
+
+
+def document(*calls, content="hi"):
+    message = {"role": "assistant", "content": content}
+    if calls:
+        message["tool_calls"] = list(calls)
+    return {"id": "d", "choices": [{"message": message, "finish_reason": "stop"}]}
+
+
+def call(name, call_id="a"):
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
+
+
+def test_whose_calls_they_are():
+    ours = frozenset({"agenda"})
+    assert judge(document(), ours).hub_calls == ()
+    assert judge(document(call("mine")), ours).hub_calls == ()
+    assert [one.function.name for one in judge(document(call("agenda")), ours).hub_calls] == ["agenda"]
+    mixed = judge(document(call("agenda"), call("mine", "b")), ours)
+    assert mixed.hub_calls == ()
+    assert [one["id"] for one in mixed.message["tool_calls"]] == ["b"]
+    assert judge(document(call("agenda")), frozenset()).hub_calls == ()
+
+
+def test_rounds_used_up_leave_no_calls():
+    ended = without_calls(document(call("agenda"), content=None))["choices"][0]
+    assert ended == {"message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
+
+
+def test_a_document_without_calls_is_left_as_it_is():
+    assert read_document(json.dumps(document()).encode()) == document()
+
+
+def test_calls_in_a_document_are_repaired():
+    odd = {"function": {"name": "mine", "arguments": {"a": 1}}}
+    (repaired,) = read_document(json.dumps(document(odd)).encode())["choices"][0]["message"]["tool_calls"]
+    assert repaired == {
+        "id": "call_0",
+        "type": "function",
+        "function": {"name": "mine", "arguments": '{"a":1}'},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"[]", "not JSON"),
+        (b'{"a":"\xff"}', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"{}", "no choices"),
+        (b'{"choices":[]}', "no choices"),
+        (b'{"choices":{}}', "no choices"),
+        (b'{"choices":[3]}', "without a message"),
+        (b'{"choices":[{"message":null}]}', "without a message"),
+        (b'{"error":{"message":"overloaded"}}', "overloaded"),
+    ],
+)
+def test_what_is_no_answer(body, why):
+    with pytest.raises(UpstreamBroken, match=why):
+        read_document(body)
+
+
+def test_a_document_is_one_chunk():
+    (choice,) = as_chunk(document(call("mine"), content=None))["choices"]
+    assert choice["delta"] == {"role": "assistant", "tool_calls": [call("mine")]}
+    assert choice["index"] == 0

@@ -5,7 +5,16 @@ Only this package runs plugin code and, later, starts plugin processes.
 
 from apexbridge_trio.plugins.inline import PluginHome
 from apexbridge_trio.plugins.shelf import Plugins
-from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Pending, Tool
+from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Later, Pending, Tool
 from apexbridge_trio.plugins.zone import machine_zone
 
-__all__ = ["CallContext", "CallbackAddress", "Pending", "PluginHome", "Plugins", "Tool", "machine_zone"]
+__all__ = [
+    "CallContext",
+    "CallbackAddress",
+    "Later",
+    "Pending",
+    "PluginHome",
+    "Plugins",
+    "Tool",
+    "machine_zone",
+]

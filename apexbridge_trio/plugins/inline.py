@@ -26,7 +26,7 @@ import trio
 
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
-from apexbridge_trio.plugins.tool import CallContext, Kind
+from apexbridge_trio.plugins.tool import CallContext, Kind, Later
 
 # Each load has modules of its own, so a reloaded plugin does not change under calls in flight.
 _LOADS: Final = itertools.count(1)
@@ -67,6 +67,7 @@ class InlineTool:
     function: Function
     home: PluginHome
     kind: Kind = "plugin"
+    later: Later | None = None
 
     async def call(self, arguments: dict[str, Any], _context: CallContext) -> Any:
         """Run the function once and return its result as plain JSON.

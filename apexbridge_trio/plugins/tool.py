@@ -53,6 +53,24 @@ class Pending:
     running: trio.abc.AsyncResource | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """How a result that comes by callback is waited for, as the manifest of a hybrid plugin says.
+
+    Args:
+        wait_s: Seconds a chat waits before the model is told that the task is pending.
+        expires_s: Seconds until a callback comes too late; None: `callbacks.expires_s`.
+        attempts: How often the tool is called in all while its callbacks say failed and a chat
+            waits. 1: a failure is told, to the waiter or to the owner (``on_failure = "notify"``).
+        backoff_s: Seconds before the second attempt, doubled before each one after it.
+    """
+
+    wait_s: float = 30.0
+    expires_s: float | None = None
+    attempts: int = 1
+    backoff_s: float = 1.0
+
+
 class Tool(Protocol):
     """Something a model may call: a plugin's function now, a node's later."""
 
@@ -89,6 +107,11 @@ class Tool(Protocol):
     @property
     def idempotent(self) -> bool:
         """Whether a second call with the same arguments does no harm."""
+        ...
+
+    @property
+    def later(self) -> Later | None:
+        """How a late result is waited for; None: its calls are given no callback address."""
         ...
 
     async def call(self, arguments: dict[str, Any], context: CallContext) -> Any | Pending:

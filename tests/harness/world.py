@@ -19,7 +19,7 @@ import trio
 from apexbridge_trio import config
 from apexbridge_trio.daemon import open_hub
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.plugins import CallContext
+from apexbridge_trio.plugins import CallContext, Later
 from apexbridge_trio.plugins.tool import Kind
 from apexbridge_trio.protocol.sse import payloads
 from apexbridge_trio.serving import ServingLimits, serve_stream
@@ -130,6 +130,7 @@ class Tool:
     description, plugin, idempotent = "For a test.", "test", True
     max_execution_s = 1000.0
     kind: Kind = "plugin"
+    later: Later | None = None
 
     def __init__(self, name: str, fault: Exception | None, hold: bool) -> None:
         self.name, self.fault, self.hold = name, fault, hold

@@ -127,6 +127,12 @@ class Unauthenticated(ApexError):
     code = "invalid_api_key"
 
 
+class SignatureInvalid(Unauthenticated):
+    """A body is signed, and not by who it should be, not lately, or for something else."""
+
+    code = "invalid_signature"
+
+
 class Forbidden(ApexError):
     """A known principal asks for what it may not."""
 
@@ -147,6 +153,30 @@ class ModelNotFound(NotFound):
     """No model of that id."""
 
     code = "model_not_found"
+
+
+class TaskSettled(BadRequest):
+    """The task has another result already; the first one stays."""
+
+    status = 409
+    code = "task_settled"
+
+
+class TaskGone(ApexError):
+    """The task waits for no result any more: it was interrupted, or its time is over."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "task_gone"
+
+
+class TooMany(ApexError):
+    """This peer, or all of them together, ask for more than there is room for; nothing was changed."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+    retryable = True
 
 
 class Interrupted(ApexError):

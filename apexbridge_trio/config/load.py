@@ -10,7 +10,7 @@ import msgspec
 from apexbridge_trio.config.checks import Fault, find_faults
 from apexbridge_trio.config.lines import Place
 from apexbridge_trio.config.places import FILE, shipped
-from apexbridge_trio.config.schema import Config, Upstream
+from apexbridge_trio.config.schema import Callbacks, Config, Upstream
 from apexbridge_trio.config.secret import (
     Secret,
     find_secret_file,
@@ -78,7 +78,21 @@ def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) 
         _with_key(upstream, ("upstreams", number), base, env, fault)
         for number, upstream in enumerate(config.upstreams)
     ]
-    return msgspec.structs.replace(config, plugins=plugins, upstreams=upstreams)
+    callbacks = _with_signing_secrets(config.callbacks, base, env, fault)
+    return msgspec.structs.replace(config, plugins=plugins, upstreams=upstreams, callbacks=callbacks)
+
+
+def _with_signing_secrets(
+    callbacks: Callbacks, base: Path, env: Mapping[str, str], fault: Fault
+) -> Callbacks:
+    secrets: dict[str, list[Secret]] = {}
+    for plugin, names in callbacks.signing_secret_files.items():
+        for number, name in enumerate(names):
+            try:
+                secrets.setdefault(plugin, []).append(_secret_of_file(name, base, env))
+            except ConfigInvalid as wrong:
+                fault(("callbacks", "signing_secret_files", plugin, number), wrong.message)
+    return msgspec.structs.replace(callbacks, signing_secrets=secrets)
 
 
 def _with_key(upstream: Upstream, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Upstream:
@@ -95,9 +109,13 @@ def _with_key(upstream: Upstream, place: Place, base: Path, env: Mapping[str, st
 
 def _key_of(upstream: Upstream, base: Path, env: Mapping[str, str]) -> Secret | None:
     if upstream.api_key_file:
-        path = find_secret_file(upstream.api_key_file, beside=base, env=env)
-        secret = secret_from_file(path)
-        if is_readable_by_others(path):
-            log.warning("a secret is readable by every user of this machine", file=str(path))
-        return secret
+        return _secret_of_file(upstream.api_key_file, base, env)
     return secret_from_env(upstream.api_key_env, env) if upstream.api_key_env else None
+
+
+def _secret_of_file(name: str, base: Path, env: Mapping[str, str]) -> Secret:
+    path = find_secret_file(name, beside=base, env=env)
+    secret = secret_from_file(path)
+    if is_readable_by_others(path):
+        log.warning("a secret is readable by every user of this machine", file=str(path))
+    return secret

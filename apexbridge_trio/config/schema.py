@@ -9,6 +9,7 @@ from apexbridge_trio.config.secret import Secret
 from apexbridge_trio.log import Format, Level
 
 Seconds = Annotated[float, Meta(gt=0)]
+Days = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolChoice = Literal["all", "none"] | list[Name]
@@ -84,6 +85,27 @@ class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone: str = ""
 
 
+class Callbacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How results that come later are taken.
+
+    Attributes:
+        signing_secrets: By plugin, what `signing_secret_files` led to when the config was loaded.
+    """
+
+    max_body_bytes: Count = 1_048_576
+    expires_s: Seconds = 86_400.0
+    signing_secret_files: dict[Name, list[Name]] = field(default_factory=dict)
+    signing_secrets: Annotated[dict[str, list[Secret]], Meta(extra={"toml": False})] = field(
+        default_factory=dict
+    )
+
+
+class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long results that came later are kept."""
+
+    keep_days: Days = 30.0
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one peer may take of the hub."""
 
@@ -111,5 +133,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstreams: list[Upstream] = field(default_factory=list)
     models: list[Model] = field(default_factory=list)
     plugins: Plugins = field(default_factory=Plugins)
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    results: Results = field(default_factory=Results)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)

@@ -207,3 +207,19 @@ def test_secrets_are_masked_in_all_that_is_shown(tmp_path: Path) -> None:
     assert str(config.upstreams[0].api_key) == "***"
     assert redact("sk-in-the-env of-the-header my home hub") == "*** *** my home hub"
     assert public(Config())["upstreams"] == []
+
+
+def test_signing_secrets_are_read_by_plugin_and_never_shown(tmp_path: Path) -> None:
+    for name in ("suno.new", "suno.old"):
+        (tmp_path / name).write_text(f"of-{name}\n")
+        (tmp_path / name).chmod(0o600)
+    text = '[callbacks]\nsigning_secret_files = { suno = ["suno.new", "suno.old"] }'
+    config = config_of(tmp_path, text)
+    assert [one.reveal() for one in config.callbacks.signing_secrets["suno"]] == [
+        "of-suno.new",
+        "of-suno.old",
+    ]
+    assert public(config)["callbacks"]["signing_secrets"] == {"suno": ["***", "***"]}
+    (tmp_path / "suno.old").unlink()
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.startswith("config.toml:2: callbacks.signing_secret_files.suno[1]: can not read ")

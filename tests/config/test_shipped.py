@@ -21,7 +21,9 @@ def test_it_is_the_defaults() -> None:
 def test_it_has_every_key_and_no_other_with_its_default() -> None:
     read: dict[str, Any] = tomllib.loads(TEXT)
     tables: dict[str, type[Upstream | Model]] = {"upstreams": Upstream, "models": Model}
-    assert read == {key: value for key, value in msgspec.to_builtins(Config()).items() if key not in tables}
+    defaults = msgspec.to_builtins(Config())
+    del defaults["callbacks"]["signing_secrets"]  # not of the file: what it leads to
+    assert read == {key: value for key, value in defaults.items() if key not in tables}
     for table, kind in tables.items():
         first = tomllib.loads(EXAMPLES)[table][0]
         fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != "api_key"}

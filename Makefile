@@ -10,7 +10,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell cat requirements-dev.lock pyproject.toml | sha
 # async (124), a checkpoint in each function costs time on the hot path (9xx), the owner chose httpx (127).
 LOOSE := ASYNC114,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913
 
-.PHONY: help run venv dev test lint types coverage prove soak bench bench-peers clean
+.PHONY: help run venv dev test lint types coverage prove soak bench bench-peers lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,7 +46,7 @@ types: dev ## mypy, strict
 coverage: dev ## what `make test` reached; fails below the floor of each room
 	@$(BIN)/python .ci/floors.py
 
-prove: dev ## the long proofs of docs/proofs.md (minutes)
+prove: dev ## the long proofs, with their figures (minutes)
 	@$(BIN)/python -m pytest -m prove $(ARGS)
 
 soak: dev ## hours of mixed load; SOAK_MINUTES=60
@@ -57,6 +57,9 @@ bench: dev ## figures side by side in one run; writes benchmarks/RESULTS.md
 
 bench-peers: dev ## install the gateways that `make bench` compares with
 	@.ci/peers
+
+lock: ## pin the dependencies of pyproject.toml anew
+	@.ci/lock
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -91,7 +91,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.backgrounds.run, name="backgrounds")
-            services.start_soon(_warm, hub, name="warm up")
+            await _warm(hub)
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
             await _serve(hub, bind, drained)
@@ -150,7 +150,7 @@ async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> No
 
 
 async def _warm(hub: Hub) -> None:
-    """Read the plugins' sentences before somebody asks; nobody waits for it."""
+    """Read the plugins' sentences before somebody asks: the first answer is as fast as the next."""
     for fault in await trio.to_thread.run_sync(hub.embedded.warm):
         log.warning("sentence left out", reason=fault)
 

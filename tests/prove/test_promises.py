@@ -17,8 +17,6 @@ import trio
 from tests.harness import process
 from tests.harness.wire import Peer
 
-pytestmark = pytest.mark.prove
-
 INTERRUPTS = 200
 REQUESTS = 10_000
 MODELS = ["endless:50", "stream:3:5", "stall", "hello"]
@@ -53,6 +51,7 @@ def percentile(values, share):
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
+@pytest.mark.prove
 async def test_an_interrupt_reaches_the_provider(tmp_path, capsys):
     async with process.provider() as provider:
         toml = process.upstream(provider.url, models=MODELS)
@@ -85,6 +84,7 @@ async def test_an_interrupt_reaches_the_provider(tmp_path, capsys):
     assert len(delays) == INTERRUPTS
 
 
+@pytest.mark.prove
 async def test_the_command_interrupts(tmp_path):
     async with process.provider() as provider:
         toml = process.upstream(provider.url, models=MODELS)
@@ -144,6 +144,7 @@ async def settled(hub, client, key):
             await trio.lowlevel.checkpoint()
 
 
+@pytest.mark.prove
 async def test_ten_thousand_requests_leave_nothing(tmp_path, capsys):
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with process.provider() as provider:
@@ -167,3 +168,31 @@ async def test_ten_thousand_requests_leave_nothing(tmp_path, capsys):
     # Idle connections to the provider are kept, up to the pool's bound.
     assert after[0] <= before[0] + 40
     assert after[1] <= before[1] + 5 * 1024
+
+
+@pytest.mark.soak
+async def test_hours_of_mixed_load_leave_nothing(tmp_path, capsys):
+    """`SOAK_MINUTES=600 make soak`: the same mix until the time is over; memory is read after each batch."""
+    minutes = float(os.environ.get("SOAK_MINUTES", "60"))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with process.provider() as provider:
+        toml = '[log]\nlevel = "warning"\n' + process.upstream(
+            provider.url, models=MODELS, max_concurrency=256
+        )
+        async with (
+            process.hub(tmp_path, toml) as hub,
+            httpx.AsyncClient(trust_env=False, limits=limits) as client,
+        ):
+            key = await process.command("keys", "create", "--scope", "admin", "--state", str(tmp_path))
+            sizes = []
+            end = time.monotonic() + minutes * 60
+            while time.monotonic() < end or len(sizes) < 3:
+                await run_batch(hub, client, range(3000), at_once=32)
+                await settled(hub, client, key)
+                sizes.append(rss_kb(hub.process.pid))
+                with capsys.disabled():
+                    print(
+                        f"\nafter {len(sizes) * 3000} requests: fds {fds(hub.process.pid)}, RSS {sizes[-1]} KB"
+                    )
+    # The first batch warms; from then on it may not grow with the number of requests.
+    assert max(sizes[1:]) <= sizes[0] + 5 * 1024

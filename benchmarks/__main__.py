@@ -8,13 +8,14 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.peers import peers
 from benchmarks.report import written
 from benchmarks.rounds import Bench, Scale
 from benchmarks.running import LOAD_CORES, ROOT
-from benchmarks.sides import own_sides, peers
+from benchmarks.sides import own_sides
 
 FULL = Scale(rounds=3, seconds=1.5, slow_streams=200)
-QUICK = Scale(rounds=1, seconds=0.4, slow_streams=200)
+QUICK = Scale(rounds=1, seconds=0.3, slow_streams=200)
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ which that stream was seen to be closed by its peer. `GET /reset` hangs up on ev
 open, and forgets the names.
 """
 
-import heapq
 import re
 import selectors
 import socket
@@ -26,14 +25,13 @@ from contextlib import suppress
 from typing import Final
 
 from benchmarks import answers
+from benchmarks.beats import Beats
 
 READ: Final = 65536
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _MODEL = re.compile(rb'"model" *: *"(\w+)"')
 _NAME = re.compile(rb"named ([\w-]+)")
-# Its multiples spread the beats of slow streams evenly over their interval, however many there are.
-_GOLDEN: Final = 0.618033988749895
 
 
 class Peer:
@@ -45,7 +43,6 @@ class Peer:
         self.received = b""
         self.unsent = memoryview(b"")
         self.stream = ""  # the name of the paced stream it is in
-        self.every_ns = 0
 
     def on_event(self, mask: int) -> None:
         try:
@@ -87,9 +84,8 @@ class Peer:
     def start_stream(self, model: str, request: bytes) -> None:
         name = _NAME.search(request)
         self.stream = name[1].decode() if name else "nameless"
-        self.every_ns = answers.EVERY_NS[model]
         self.send(answers.STREAM_HEAD + answers.WORD)
-        self.provider.start_beats(self)
+        self.provider.beats.start(self, time.monotonic_ns(), answers.EVERY_NS[model])
 
     def send(self, data: bytes) -> None:
         """Send what the socket takes; the rest, one stream at most, waits here and hurts nobody else."""
@@ -116,16 +112,14 @@ class Provider:
         self.port: int = self.listener.getsockname()[1]
         self.watched: dict[Peer, int] = {}  # each connection with the events it is watched for
         self.closed: dict[str, int] = {}
-        self.beats: list[tuple[int, int, Peer]] = []  # a heap; the number decides between equal times
-        self.count = 0
-        self.started = 0
+        self.beats: Beats[Peer] = Beats()
 
     def run(self) -> None:
         while True:
-            for key, mask in self.selector.select(self._until_next_beat()):
+            for key, mask in self.selector.select(self.beats.wait_s(time.monotonic_ns())):
                 on_event: Callable[[int], None] = key.data
                 on_event(mask)
-            self._beat(time.monotonic_ns())
+            self.send_beats()
 
     def accept(self, _mask: int) -> None:
         connection, _ = self.listener.accept()
@@ -144,30 +138,16 @@ class Provider:
     def forget(self, peer: Peer) -> None:
         if peer.stream:
             self.closed[peer.stream] = time.monotonic_ns()
+        self.beats.stop(peer)
         del self.watched[peer]
         self.selector.unregister(peer.connection)
 
-    def start_beats(self, peer: Peer) -> None:
-        self.started += 1
-        phase = 0.5 + self.started * _GOLDEN % 1
-        self._push(peer, time.monotonic_ns() + round(peer.every_ns * phase))
-
-    def _push(self, peer: Peer, due_ns: int) -> None:
-        self.count += 1
-        heapq.heappush(self.beats, (due_ns, self.count, peer))
-
-    def _until_next_beat(self) -> float | None:
-        return max(0.0, (self.beats[0][0] - time.monotonic_ns()) / 1e9) if self.beats else None
-
-    def _beat(self, now_ns: int) -> None:
-        while self.beats and self.beats[0][0] <= now_ns:
-            due_ns, _, peer = heapq.heappop(self.beats)
-            if peer in self.watched:
-                self._push(peer, due_ns + peer.every_ns)
-                try:
-                    peer.send(answers.WORD)
-                except ConnectionError:
-                    peer.end()
+    def send_beats(self) -> None:
+        for peer in self.beats.take(time.monotonic_ns()):
+            try:
+                peer.send(answers.WORD)
+            except ConnectionError:
+                peer.end()
 
     def control(self, path: bytes) -> bytes:
         if path == b"/closed":

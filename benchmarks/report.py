@@ -17,7 +17,7 @@ _INTRODUCTION = """\
 # Figures
 
 Made by `make bench` on {day}; `make bench-peers` first installs the gateways to compare with, and
-`make bench ARGS=--quick` prints a rough version of this in less than a minute.
+`make bench ARGS=--quick` prints a rough version of this in about a minute.
 
 | | |
 |---|---|
@@ -25,8 +25,8 @@ Made by `make bench` on {day}; `make bench-peers` first installs the gateways to
 
 In each round every side is started afresh, and each scenario visits all sides in turn, a slice each: they
 are measured side by side, on the same machine in the same state. The side has {gateway} to itself; the load
-and the provider, which sends prepared bytes, share {load}. Each side is one process with its own defaults,
-logging as it does by default (the hub writes a line for each request).
+and the provider, which sends prepared bytes, share {load}. Each side has one worker and its own defaults
+(LiteLLM: those of its guide for production; the hub writes a line of log for each request).
 
 A cell is the median over the rounds, then the lowest and the highest of them, then **× its ratio to the hub**
 (the median of the ratios within each round). Machines are shared and noisy: read the ratios. "added" is the

@@ -1,6 +1,6 @@
-"""Who is compared: the provider itself, bare Hypercorn, the hub, and the gateways that are installed.
+"""Who is compared: the provider itself, bare Hypercorn, the hub; and other gateways, see `peers`.
 
-Each runs as its own documentation says to run it, with one process and its own defaults, and is told one
+Each runs as its own documentation says to run it, with one worker and its own defaults, and is told one
 thing: where the provider is.
 """
 
@@ -17,9 +17,8 @@ import trio
 
 from apexbridge_trio import __version__
 from benchmarks.answers import MODELS
-from benchmarks.running import GATEWAY_CORES, ROOT, Running, run
+from benchmarks.running import GATEWAY_CORES, Running, run
 
-PEERS: Final = ROOT / "benchmarks" / ".peers"
 DIRECT: Final = "provider, directly"
 HUB: Final = "the hub"
 
@@ -114,7 +113,7 @@ def _not_started(_directory: Path, _provider_port: int) -> Start:
 
 
 def _hypercorn(_directory: Path, _provider_port: int) -> Start:
-    port = _free_port()
+    port = free_port()
     bind = f"127.0.0.1:{port}"
     command = [
         sys.executable,
@@ -146,32 +145,8 @@ def _hub(directory: Path, provider_port: int) -> Start:
     return Start([*command, "--state", str(directory), "--config", str(config)], "listening on http", 0)
 
 
-def _litellm(directory: Path, provider_port: int) -> Start:
-    at = {"api_base": f"http://127.0.0.1:{provider_port}/v1", "api_key": "none"}
-    models = [{"model_name": name, "litellm_params": {"model": f"openai/{name}", **at}} for name in MODELS]
-    config = directory / "config.yaml"
-    config.write_text(json.dumps({"model_list": models}), encoding="utf-8")  # JSON is YAML
-    port = _free_port()
-    command = [str(PEERS / "litellm/bin/litellm"), "--config", str(config), "--host", "127.0.0.1"]
-    # As its guide for production says; and it asks nobody for prices or versions.
-    env = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    options = ["--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    return Start([*command, *options], "Uvicorn running on", port, env)
-
-
-def _portkey(_directory: Path, provider_port: int) -> Start:
-    port = _free_port()
-    server = PEERS / "portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
-    command = ["node", str(server), f"--port={port}", "--headless"]
-    headers = (
-        "x-portkey-provider: openai\r\nAuthorization: Bearer none\r\n"
-        f"x-portkey-custom-host: http://127.0.0.1:{provider_port}/v1\r\n"
-    )
-    env = {"NODE_ENV": "production"}
-    return Start(command, "Ready for connections", port, env, headers.encode())
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free a moment ago, for those that can not tell which one they took."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -183,17 +158,3 @@ def own_sides() -> list[Side]:
     bare = Side("bare Hypercorn", version("hypercorn"), frozenset({"process", "json"}), _hypercorn)
     hub = Side(HUB, __version__, GATEWAY | {"interrupt"}, _hub)
     return [bare, hub]
-
-
-_PEERS: Final = {"litellm": ("LiteLLM proxy", _litellm), "portkey": ("Portkey gateway", _portkey)}
-
-
-def peers() -> tuple[list[Side], list[str]]:
-    """The gateways that `make bench-peers` has installed, and the names of those that it has not."""
-    stamps = {name: next(PEERS.glob(f".{name}-*"), None) for name in _PEERS}
-    found = [
-        Side(_PEERS[name][0], stamp.name.rpartition("-")[2], GATEWAY, _PEERS[name][1])
-        for name, stamp in stamps.items()
-        if stamp
-    ]
-    return found, [_PEERS[name][0] for name, stamp in stamps.items() if not stamp]

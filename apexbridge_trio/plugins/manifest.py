@@ -1,8 +1,8 @@
 """``plugin.toml``: what a folder says about the plugin in it.
 
-All keys of the contract are known here, so that a manifest is checked as a whole. What this version
-does not run yet (`_not_yet`) is refused in words instead of being ignored: a limit that is written
-down and not held is worse than none.
+All keys of the contract are known here, so that a manifest is checked as a whole. What can not be
+done, or not for this type or runtime, is refused in words instead of being ignored: a limit that is
+written down and not held is worse than none.
 """
 
 import difflib
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.plugins.tool import Later
 from apexbridge_trio.protocol.sentences import Name, Phrase, Sentences
 
 FILE: Final = "plugin.toml"
@@ -24,7 +25,8 @@ MAX_BYTES: Final = 256 * 1024
 # OpenAI's rule for function names, less "-": an inline tool is a Python function of that name.
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
-Entry = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.py$")]
+# A file of the folder itself: no path part, nothing hidden, nothing that looks like an option.
+Entry = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -38,10 +40,10 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         max_execution_s: Seconds a call may run. 30 is what a person still waits for.
-        max_output_bytes: Bytes of a result as JSON. 64 KiB fill the context of a home model; whoever
-            returns more has the call refused, so the model and not the hub is protected.
+        max_output_bytes: Bytes of a result as JSON. 64 KiB fill the context of a home model; more
+            is cut off, with a note, so the model and not the hub is protected.
         max_concurrency: Calls at a time; the next ones wait, inside their own `max_execution_s`.
-        max_memory_mb: Memory of a process.
+        max_memory_mb: MiB of memory that a process may ask for, each one of a call.
         allow_network: Whether a process may use the network.
     """
 
@@ -55,7 +57,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Retry(Struct, frozen=True, forbid_unknown_fields=True):
     """How a failed hybrid task is tried again."""
 
-    attempts: Count = 1
+    attempts: Count = 3
     backoff_s: Positive = 1.0
 
 
@@ -63,7 +65,7 @@ class Async(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a hybrid task is waited for."""
 
     wait_s: Positive = 30.0
-    expires_s: Positive = 86_400.0
+    expires_s: Positive | None = None
 
 
 class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +99,21 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sentences: dict[Language, Sentences] = {}
 
     @property
+    def later(self) -> Later | None:
+        """How a hybrid's late result is waited for; None for all others."""
+        if self.type != "hybrid":
+            return None
+        bounds = self.async_ or Async()
+        retry = self.retry or Retry()
+        repeats = self.on_failure == "retry" or (self.on_failure is UNSET and self.retry is not UNSET)
+        return Later(
+            wait_s=bounds.wait_s,
+            expires_s=bounds.expires_s,
+            attempts=retry.attempts if repeats else 1,
+            backoff_s=retry.backoff_s,
+        )
+
+    @property
     def declared_tools(self) -> list[DeclaredTool]:
         """The plugin's tools, at least one."""
         own = DeclaredTool(name=self.name, description=self.description, parameters=self.parameters)
@@ -113,6 +130,7 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "sentences": Sentences,
     "phrases": Phrase,
 }
+_MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.py$")
 _UNKNOWN: Final = re.compile(r"contains unknown field `(?P<key>[^`]*)`")
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
 
@@ -175,22 +193,26 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
                 faults.append((f"sentences.{language}.phrases.tool", reason))
         for place, name in sentences.unknown_names():
             faults.append((f"sentences.{language}.{place}", f"{name} is not declared above"))
-    return _not_yet(manifest) + faults
+    return _impossible(manifest) + faults
 
 
-def _not_yet(manifest: Manifest) -> list[tuple[str, str]]:
-    asked = {
-        f'runtime "{manifest.runtime}"': manifest.runtime != "inline",
-        f'type "{manifest.type}"': manifest.type != "direct",
-        "permissions": bool(manifest.permissions),
-        "limits.max_memory_mb": manifest.limits.max_memory_mb is not UNSET,
-        "limits.allow_network": manifest.limits.allow_network is not UNSET,
-        "retry": manifest.retry is not UNSET,
-        "on_failure": manifest.on_failure is not UNSET,
-        "async": manifest.async_ is not UNSET,
-    }
-    return [
-        (key.partition(" ")[0], f"{key} is not available in this version")
-        for key, is_asked in asked.items()
-        if is_asked
+def _impossible(manifest: Manifest) -> list[tuple[str, str]]:
+    limits, runtime = manifest.limits, f'runtime "{manifest.runtime}"'
+    is_inline, is_hybrid = manifest.runtime == "inline", manifest.type == "hybrid"
+    soon = "is not available in this version"
+    only_process = f"can only be held for a process, this is {runtime}"
+    only_hybrid = f'is for type "hybrid", this is "{manifest.type}"'
+    asked = [
+        ("runtime", f"{runtime} {soon}", manifest.runtime == "mcp"),
+        ("type", f'type "{manifest.type}" {soon}', manifest.type in {"static", "service"}),
+        ("type", 'a "hybrid" is a process, this is runtime "inline"', is_hybrid and is_inline),
+        ("entry", "an inline plugin is a Python module", is_inline and not _MODULE.match(manifest.entry)),
+        ("permissions", f"{soon}; the network is limits.allow_network", bool(manifest.permissions)),
+        ("limits.max_memory_mb", only_process, is_inline and limits.max_memory_mb is not UNSET),
+        ("limits.allow_network", only_process, is_inline and limits.allow_network is not UNSET),
+        ("limits.allow_network", "a hybrid calls back over it: true", is_hybrid and not limits.allow_network),
+        ("retry", only_hybrid, not is_hybrid and manifest.retry is not UNSET),
+        ("on_failure", only_hybrid, not is_hybrid and manifest.on_failure is not UNSET),
+        ("async", only_hybrid, not is_hybrid and manifest.async_ is not UNSET),
     ]
+    return [(key, reason) for key, reason, is_asked in asked if is_asked]

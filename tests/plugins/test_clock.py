@@ -41,7 +41,7 @@ async def test_it_finds_a_zone_by_name_or_city(
     assert (told["zone"], told["time"], told["weekday"]) == (zone, time, weekday)
 
 
-@pytest.mark.parametrize("asked", ["../../etc/passwd", "/etc/passwd", "Atlantis", 7])
+@pytest.mark.parametrize("asked", ["../../etc/passwd", "/etc/passwd", "Atlantis"])
 async def test_what_is_no_zone_is_said_so(clock: Tool, asked: object) -> None:
     with pytest.raises(ToolFailed, match="no time zone"):
         await call_tool(clock, {"zone": asked})

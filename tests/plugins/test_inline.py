@@ -88,10 +88,26 @@ async def test_a_fault_is_told_without_trace_and_path(tmp_path: Path) -> None:
     assert (await fault(tool, do="group")).message == "RuntimeError: inside"
 
 
-async def test_a_result_must_be_json_and_bounded(tmp_path: Path) -> None:
-    tool = echo_tool(tmp_path)
-    assert "unsupported" in (await fault(tool, do="object")).message
-    assert (await fault(tool, do="large")).message == "The result is 100002 bytes, the limit 65536."
+async def test_a_result_must_be_json(tmp_path: Path) -> None:
+    assert "unsupported" in (await fault(echo_tool(tmp_path), do="object")).message
+
+
+async def test_a_large_result_is_cut_with_a_note(tmp_path: Path) -> None:
+    assert await call_tool(echo_tool(tmp_path), {"do": "large"}) == {
+        "cut": "The result has 100002 bytes, the limit is 65536: this is its beginning.",
+        "beginning": '"' + "x" * 65535,
+    }
+
+
+async def test_arguments_are_checked_before_the_function_runs(tmp_path: Path) -> None:
+    schema = "[parameters]\ntype = 'object'\n[parameters.properties.do]\nenum = ['sleep', 'now']\n"
+    tool = echo_tool(tmp_path, limits=schema)
+    failed = await fault(tool, do="state")
+    assert (failed.code, failed.message) == (
+        "invalid_arguments",
+        'do: "state" is not one of "sleep" or "now"',
+    )
+    assert not (tmp_path / "state/plugins/echo/kept").exists()
 
 
 async def test_arguments_must_be_an_object(tmp_path: Path) -> None:
@@ -166,6 +182,9 @@ def test_each_load_has_its_own_modules(tmp_path: Path, monkeypatch: pytest.Monke
     write_plugin(tmp_path / "a")
     (tmp_path / "echo.py").write_text("raise ValueError('from the working directory')")
     monkeypatch.chdir(tmp_path)
-    first, second = (load(tmp_path / "a", state=tmp_path / "state").tools["echo"] for _ in range(2))
-    assert first.function is not second.function  # type: ignore[attr-defined]
+    before = set(sys.modules)
+    for _ in range(2):
+        load(tmp_path / "a", state=tmp_path / "state")
+    new = {name.rpartition(".")[0] for name in sys.modules.keys() - before if name.endswith(".echo")}
+    assert len(new) == 2
     assert "echo" not in sys.modules

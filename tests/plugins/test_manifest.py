@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.plugins import Later
 from apexbridge_trio.plugins.manifest import MAX_BYTES, read_manifest
 from tests.plugins.folders import ECHO, load, write_plugin
 
@@ -35,12 +36,17 @@ def test_a_small_manifest_has_the_defaults(tmp_path: Path) -> None:
         (ECHO + PHRASE + "[sentences.en.rules]\na = '<a>'\n", "sentences.en.rules.a: <a> is not declared above"),
         (ECHO + PHRASE + "[sentences.en.lists]\na = ['{a}']\n", "sentences.en.lists.a: {a} is not declared above"),
         (ECHO + "[[tools]]\nname='a'\ndescription='b'\n[[tools]]\nname='a'\ndescription='c'\n", 'tools: "a" is declared twice'),
-        (ECHO.replace('"inline"', '"process"'), 'runtime: runtime "process" is not available in this version'),
-        (ECHO.replace('runtime = "inline"', ""), 'runtime: runtime "process" is not available in this version'),
         (ECHO.replace('"inline"', '"inlin"'), "runtime: Invalid enum value 'inlin'"),
         (ECHO + "type = 'static'\n", 'type: type "static" is not available in this version'),
-        (ECHO + "[limits]\nmax_memory_mb = 5\n", "limits.max_memory_mb: limits.max_memory_mb is not available"),
-        (ECHO + "[async]\nwait_s = 5\n", "async: async is not available in this version"),
+        (ECHO + "[limits]\nmax_memory_mb = 5\n", "limits.max_memory_mb: can only be held for a process"),
+        (ECHO + "[limits]\nallow_network = false\n", "limits.allow_network: can only be held for a process"),
+        (ECHO + "permissions = ['network']\n", "permissions: is not available in this version; the network is limits.allow_network"),
+        (ECHO + "type = 'hybrid'\n", 'type: a "hybrid" is a process'),
+        (ECHO.replace('"inline"', '"process"') + "type = 'hybrid'\n", "limits.allow_network: a hybrid calls back over it: true"),
+        (ECHO.replace('"echo.py"', '"echo.sh"'), "entry: an inline plugin is a Python module"),
+        (ECHO + "on_failure = 'notify'\n", 'on_failure: is for type "hybrid", this is "direct"'),
+        (ECHO + "[retry]\nattempts = 2\n", 'retry: is for type "hybrid", this is "direct"'),
+        (ECHO + "[async]\nwait_s = 5\n", 'async: is for type "hybrid", this is "direct"'),
         (ECHO.replace('name = "echo"', ""), "Object missing required field `name`"),
         (ECHO.replace('"echo.py"', '"../echo.py"'), "entry: Expected `str` matching regex"),
         (ECHO + "[retry", "not TOML: "),
@@ -53,6 +59,29 @@ def test_a_bad_manifest_names_file_key_and_reason(tmp_path: Path, text: str, sai
         read_manifest(file)
     assert caught.value.message.startswith(f"{file}: ")
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("entry", ["../x.py", "/bin/sh", ".hidden", "a/b.sh", "-c", "", "x" * 101, "a\\nb"])
+def test_an_entry_is_a_file_of_the_folder_itself(tmp_path: Path, entry: str) -> None:
+    manifest = f'name = "echo"\ndescription = "x"\nentry = "{entry}"\n'
+    with pytest.raises(ConfigInvalid, match="entry: Expected `str`"):
+        read_manifest(write_plugin(tmp_path, manifest=manifest) / "plugin.toml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "later"),
+    [
+        ("", Later()),
+        ("[async]\nwait_s = 5\nexpires_s = 60\n", Later(wait_s=5, expires_s=60)),
+        ("[retry]\nattempts = 2\nbackoff_s = 4\n", Later(attempts=2, backoff_s=4)),
+        ("on_failure = 'retry'\n", Later(attempts=3)),
+        ("on_failure = 'notify'\n[retry]\nattempts = 2\n", Later()),
+    ],
+)
+def test_a_hybrid_says_how_its_result_is_waited_for(tmp_path: Path, keys: str, later: Later) -> None:
+    manifest = 'name = "echo"\ndescription = "x"\nentry = "echo.py"\ntype = "hybrid"\n'
+    manifest += keys + "[limits]\nallow_network = true\n"
+    assert read_manifest(write_plugin(tmp_path, manifest=manifest) / "plugin.toml").later == later
 
 
 def test_a_manifest_that_is_a_folder_or_no_text_is_a_fault(tmp_path: Path) -> None:

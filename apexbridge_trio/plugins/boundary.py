@@ -1,0 +1,40 @@
+"""Where a plugin's faults end: whatever it raises or says becomes one `ToolFailed`, and no more of it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from apexbridge_trio.errors import ToolFailed
+from apexbridge_trio.redaction import redact
+
+# The model reads the message; a fault with a whole document in it would fill its context.
+MAX_MESSAGE: Final = 500
+_PATH: Final = re.compile(r"(?<![\w:/.])/[^\s'\":,;)]+/[^\s'\":,;)]*")
+
+
+@contextmanager
+def boundary() -> Iterator[None]:
+    """Turn whatever a plugin raises into a `ToolFailed` that names the fault, and no more.
+
+    Raises:
+        ToolFailed: Type and message of the fault, without trace and paths.
+    """
+    try:
+        yield
+    except ToolFailed:
+        raise
+    except Exception as fault:  # the trust boundary of a plugin
+        raise ToolFailed(_words(fault)) from fault
+
+
+def shown(text: str) -> str:
+    """Return what may be shown of a plugin's words: bounded, without secrets and paths of the machine."""
+    return _PATH.sub("…", redact(text))[:MAX_MESSAGE]
+
+
+def _words(fault: BaseException) -> str:
+    while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
+        fault = fault.exceptions[0]
+    said = fault.strerror if isinstance(fault, OSError) else str(fault)
+    return shown(f"{type(fault).__name__}: {said}" if said else type(fault).__name__)

@@ -5,6 +5,7 @@
     services                     ours; a crash of one is total, systemd restarts
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
     ├─ backgrounds               chats nobody waits for
+    ├─ plugins                   processes that go on after a pending answer
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
     └─ serving                   started last; its end is the end
 
@@ -61,9 +62,17 @@ def open_hub(
         store = stack.enter_context(Store(state))
         zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
         directories = [shipped("plugins"), *(Path(name) for name in config.plugins.directories)]
-        plugins = Plugins.load(directories, state=state, clock=lambda: datetime.now(zone))
+        plugins = Plugins.load(
+            directories,
+            state=state,
+            clock=lambda: datetime.now(zone),
+            strict=config.plugins.strict,
+            kill_grace_s=config.plugins.kill_grace_s,
+        )
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
+        for name, note in plugins.notes.items():
+            log.warning("plugin not held as it wants to be", plugin=name, reason=note)
         upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
         embedded = IntentModel(plugins)
         models = ModelTable(config.models, upstreams, embedded)
@@ -74,6 +83,7 @@ def open_hub(
             flights=flights,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,
+            plugins=plugins,
             toolbox=Toolbox(plugins.tools),
             keys=Keys(store),
             embedded=embedded,
@@ -91,6 +101,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.backgrounds.run, name="backgrounds")
+            await services.start(hub.plugins.run, name="plugins")
             await _warm(hub)
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")

@@ -8,6 +8,7 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.models import ModelTable
+from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.tools import Toolbox
 
 
@@ -23,6 +24,7 @@ class Hub:
     flights: Flights
     backgrounds: Backgrounds
     models: ModelTable
+    plugins: Plugins
     toolbox: Toolbox
     keys: Keys
     embedded: IntentModel

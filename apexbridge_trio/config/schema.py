@@ -79,10 +79,12 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where plugins are, and the time zone they live in."""
+    """Where plugins are, the time zone they live in, and how they are held."""
 
     directories: list[Name] = field(default_factory=list)
     timezone: str = ""
+    kill_grace_s: Seconds = 2.0
+    strict: bool = False
 
 
 class Callbacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -215,6 +215,7 @@ async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: An
         make = partial(Upstream, connect=provider.connect)
         with open_hub(made, state, make_upstream=make) as hub:
             await nursery.start(hub.backgrounds.run)
+            await nursery.start(hub.plugins.run)
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")
             yield world

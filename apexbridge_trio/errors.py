@@ -5,6 +5,7 @@ An error says whose fault it is by its class: the HTTP status, OpenAI's ``type``
 they hold no path of the machine, no key and no trace.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -113,10 +114,18 @@ class RequestIdTaken(BadRequest):
 
 
 class MethodNotAllowed(BadRequest):
-    """The path is known, the method is not one of its own."""
+    """The path is known, the method is not one of its own.
+
+    Args:
+        allowed: Those it has; the reply must name them (RFC 9110, 15.5.6).
+    """
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class Unauthenticated(ApexError):
@@ -288,3 +297,9 @@ class ToolTimeout(ToolFailed):
 
     status = 504
     code = "tool_timeout"
+
+
+class TaskFailed(ToolFailed):
+    """A task that answers later has said, by its callback, that it failed."""
+
+    code = "task_failed"

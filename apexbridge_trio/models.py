@@ -18,7 +18,7 @@ from msgspec import Raw
 from apexbridge_trio import config
 from apexbridge_trio.errors import ModelNotFound, UpstreamError, UpstreamRefused
 from apexbridge_trio.protocol.answer import Answer, Source
-from apexbridge_trio.protocol.openai import encode
+from apexbridge_trio.protocol.openai import MAX_MODEL_CHARS, encode
 from apexbridge_trio.upstream import Upstream
 
 ToolChoice = Literal["all", "none"] | list[str]
@@ -145,7 +145,8 @@ class ModelTable:
             return model
         near = difflib.get_close_matches(model_id, known, n=3, cutoff=0.4) or sorted(known)[:3]
         raise ModelNotFound(
-            f"There is no model {model_id!r}; the nearest are {', '.join(near)}.", param="model"
+            f"There is no model {model_id[:MAX_MODEL_CHARS]!r}; the nearest are {', '.join(near)}.",
+            param="model",
         )
 
 

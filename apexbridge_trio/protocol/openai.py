@@ -22,7 +22,17 @@ OWN_FIELDS: Final = frozenset({"requestId", "messageId", "tenantId", "familyId",
 # A day: longer than any answer, short enough that a slip in the unit is noticed.
 MAX_TIMEOUT_S: Final = 86_400.0
 
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,200}$")]
+# OpenAI's own bound of `n`.
+MAX_CHOICES: Final = 128
+
+# Longer than any provider's own, cloud resource names included; an error quotes it.
+MAX_MODEL_CHARS: Final = 300
+
+# What is said of a wrong value may quote it, and a value can be as large as a body.
+MAX_FAULT_CHARS: Final = 300
+
+# `$` alone lets a line end pass.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,200}$(?!\n)")]
 Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_S)]
 
 
@@ -65,12 +75,12 @@ class ChatRequest(Struct):
     """The fields of a chat request that the hub acts on."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
-    model: str | None = None
+    model: Annotated[str, Meta(max_length=MAX_MODEL_CHARS)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[OfferedTool] | None = None
     tool_choice: Any = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     request_id: Id | None = msgspec.field(default=None, name="requestId")
     message_id: Id | None = msgspec.field(default=None, name="messageId")
     tenant_id: Id | None = msgspec.field(default=None, name="tenantId")
@@ -189,7 +199,7 @@ def _explain(text: str) -> BadRequest:
     if missing := _MISSING.search(what):
         where = f"{where}.{missing['name']}" if where else missing["name"]
     said = f"{where}: {what[0].lower()}{what[1:]}" if where else what
-    return BadRequest(said, param=where or None)
+    return BadRequest(said[:MAX_FAULT_CHARS], param=where or None)
 
 
 def error_body(error: ApexError) -> ErrorBody:

@@ -18,6 +18,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.models import Model
 from apexbridge_trio.protocol.openai import Id, encode, encode_error, error_body, read_json
 from apexbridge_trio.web.arrival import Arrival, error_headers
+from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.reading import require_json
 
 Path = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -42,6 +43,7 @@ def build_api(hub: Hub) -> QuartTrio:
     app = QuartTrio(__name__, static_folder=None)
     app.config["RESPONSE_TIMEOUT"] = None  # our own deadlines rule
     app.config["PROPAGATE_EXCEPTIONS"] = True  # a defect goes to the request's one boundary
+    app.url_map.merge_slashes = False  # a path is what was sent: no redirect to another one
     app.config["MAX_CONTENT_LENGTH"] = hub.config.limits.max_body_bytes
     _add_errors(app)
     _add_health(app, hub)
@@ -62,9 +64,10 @@ def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
         if error.code == 405:
-            return await apex_error(MethodNotAllowed(f"{request.method} is not possible at {request.path}."))
+            allowed = getattr(error, "valid_methods", None) or ()
+            return await apex_error(MethodNotAllowed("This path has other methods.", allowed=sorted(allowed)))
         if error.code == 404:
-            return await apex_error(NotFound(f"There is nothing at {request.path[:200]}."))
+            return await apex_error(NotFound(nothing_at(request.path)))
         return await apex_error(BadRequest(error.description or "The request can not be read."))
 
 
@@ -91,7 +94,8 @@ def _health(hub: Hub, *, needs_readiness: bool) -> Response:
         "uptimeS": round(trio.current_time() - hub.started, 1),
         "draining": draining,
     }
-    if arrival.is_local or (arrival.principal and "admin" in arrival.principal.scopes):
+    at_home = arrival.is_local and foreign(hub.config.auth, arrival) is None
+    if at_home or (arrival.principal and "admin" in arrival.principal.scopes):
         said["dependencies"] = [upstream.state() for upstream in hub.models.upstreams.values()]
     return _json(said, 503 if draining and needs_readiness else 200)
 

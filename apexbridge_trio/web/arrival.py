@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from apexbridge_trio.errors import ApexError, InternalFault
+from apexbridge_trio.errors import ApexError, InternalFault, MethodNotAllowed
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
@@ -102,6 +102,8 @@ def error_headers(error: ApexError) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-should-retry", b"false"))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     return headers
 
 

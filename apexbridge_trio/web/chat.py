@@ -34,7 +34,7 @@ async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
         ApexError: Why there is no answer.
     """
     if arrival.scope["method"] != "POST":
-        raise MethodNotAllowed("Chats are asked for with POST.")
+        raise MethodNotAllowed("Chats are asked for with POST.", allowed=["POST"])
     require_json(arrival)
     request, fields = read_chat(await read_body(receive, hub.config.limits.max_body_bytes))
     assert arrival.principal is not None

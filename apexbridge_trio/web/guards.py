@@ -9,14 +9,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from apexbridge_trio.config import Auth
-from apexbridge_trio.errors import Forbidden, Unauthenticated
+from apexbridge_trio.errors import Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.redaction import redact
 from apexbridge_trio.web.arrival import Arrival, header
 
 CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"})
 
-# The first entry that fits rules. An empty set: anybody; a path that is not here needs any key.
+# Results of plugins come with a token, a key or a signature of their own: `callback` looks at them.
+CALLBACKS: Final = "/plugin-callback"
+
+# The first entry that fits rules; an empty set: anybody. What is not below one of these is not there,
+# so that a router that reads a path in another way than we do (`//v1/models`) opens nothing.
 _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/health", frozenset()),
     ("/v1/chat", frozenset({"chat"})),
@@ -36,23 +41,34 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
     Raises:
         Unauthenticated: No key where one is needed, or one that is not known.
         Forbidden: The key lacks the scope, or a page of another site asks.
+        NotFound: No rule says who may use this path.
     """
     path: str = arrival.scope["path"]
-    key = _key(arrival)
+    if is_below(path, CALLBACKS):
+        return None
+    key = bearer(arrival)
     principal = hub.keys.principal_of(key) if key is not None else None
     if key is not None and principal is None:
         raise Unauthenticated(
             "This key is not known here. Make one with: apexbridge keys create --scope chat"
         )
-    needed = next((scopes for start, scopes in _RULES if _is_below(path, start)), None)
-    if principal is None:
-        return None if needed == frozenset() else _local(hub.config.auth, arrival, path)
-    if needed and not needed & principal.scopes:
+    needed = next((scopes for start, scopes in _RULES if is_below(path, start)), None)
+    if principal is None and needed != frozenset():
+        principal = _local(hub.config.auth, arrival, path)
+    if needed is None:
+        raise NotFound(nothing_at(path))
+    if principal and needed and not needed & principal.scopes:
         raise Forbidden(f"This key may not do that; it needs the scope {' or '.join(sorted(needed))}.")
     return principal
 
 
-def _key(arrival: Arrival) -> str | None:
+def nothing_at(path: str) -> str:
+    """Say that nothing is there; a key may be part of a path that was meant for a channel."""
+    return f"There is nothing at {redact(path)[:200]}."
+
+
+def bearer(arrival: Arrival) -> str | None:
+    """Return the key a request carries; empty if it is in no form that is known."""
     value = header(arrival.scope, b"authorization")
     if value is None:
         return None
@@ -62,22 +78,25 @@ def _key(arrival: Arrival) -> str | None:
 
 def _local(auth: Auth, arrival: Arrival, path: str) -> Principal:
     if arrival.is_local and auth.loopback == "chat":
-        _refuse_foreign(auth, arrival)
-        if any(_is_below(path, start) for start in _KEYLESS) or not _is_known(path):
+        if fault := foreign(auth, arrival):
+            raise fault
+        if any(is_below(path, start) for start in _KEYLESS) or not _is_known(path):
             return LOCAL
     raise Unauthenticated(
         "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"
     )
 
 
-def _refuse_foreign(auth: Auth, arrival: Arrival) -> None:
+def foreign(auth: Auth, arrival: Arrival) -> Forbidden | None:
+    """Say what shows that a web page asks, not the person at this machine."""
     names = _LOCAL_NAMES | frozenset(auth.allowed_hosts)
     host = _host_name(f"//{header(arrival.scope, b'host') or ''}")
     if host not in names:
-        raise Forbidden("Without a key the hub answers only to localhost, 127.0.0.1 and [::1].", code="host")
+        return Forbidden("Without a key the hub answers only to localhost, 127.0.0.1 and [::1].", code="host")
     origin = header(arrival.scope, b"origin")
     if origin is not None and _host_name(origin) not in names:
-        raise Forbidden("A page of another site asks, and carries no key.", code="origin")
+        return Forbidden("A page of another site asks, and carries no key.", code="origin")
+    return None
 
 
 def _host_name(url: str) -> str | None:
@@ -87,9 +106,10 @@ def _host_name(url: str) -> str | None:
         return None
 
 
-def _is_below(path: str, start: str) -> bool:
+def is_below(path: str, start: str) -> bool:
+    """Tell whether a path is `start` or below it."""
     return path == start or path.startswith(f"{start}/")
 
 
 def _is_known(path: str) -> bool:
-    return any(_is_below(path, start) for start, _ in _RULES)
+    return any(is_below(path, start) for start, _ in _RULES)

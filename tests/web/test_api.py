@@ -163,6 +163,47 @@ async def test_without_a_key_nothing_else_is_open(state, autojump_clock):
             assert (await far.ask("GET", "/nothing")).status == 401
 
 
+@pytest.mark.parametrize(
+    "path", ["//v1/requests", "//v1/models", "/v1//requests", "/v1/models//hello", "/./v1/models"]
+)
+async def test_a_path_that_a_router_reads_otherwise_opens_nothing(state, autojump_clock, path):
+    async with open_world(state) as world:
+        for headers in ([], [bearer(world, "logs")], [bearer(world, "admin", "chat")]):
+            reply = await world.ask("GET", path, None, *headers)
+            assert reply.status in {403, 404}
+            assert reply.json["error"]["type"] in {"not_found_error", "permission_error"}
+
+
+async def test_each_route_has_a_rule(state, autojump_clock):
+    async with open_world(state) as world:
+        key = bearer(world, "chat", "node", "callback", "logs", "admin")
+        for rule in world.front._api.url_map.iter_rules():
+            path = str(rule).replace("<", "").replace(">", "").replace("path:", "")
+            reply = await world.ask("TRACE", path, {}, key)
+            assert reply.status == 405, path
+
+
+async def test_a_method_that_is_not_there_is_told_which_are(state, autojump_clock):
+    async with open_world(state) as world:
+        assert (await world.ask("PUT", "/v1/chat/completions")).headers["allow"] == "post"
+        assert (await world.ask("PUT", "/v1/models")).headers["allow"] == "get, head, options"
+
+
+async def test_a_key_in_a_path_is_not_said_back(state, autojump_clock):
+    async with open_world(state) as world:
+        for path in ("/log/VCP_Key=topsecret", "/health/VCP_Key=topsecret"):
+            reply = await world.ask("GET", path)
+            assert reply.status == 404
+            assert b"topsecret" not in reply.body
+
+
+@pytest.mark.parametrize("header", ["Host: evil.example", "Origin: https://evil.example"])
+async def test_a_page_of_another_site_is_told_no_details(state, autojump_clock, header):
+    async with open_world(state) as world:
+        assert "dependencies" in (await world.ask("GET", "/health")).json
+        assert "dependencies" not in (await world.ask("GET", "/health", None, header)).json
+
+
 async def test_request_ids_are_kept_if_they_are_sane(state, autojump_clock):
     async with open_world(state) as world:
         assert (await world.ask("GET", "/health", None, "X-Request-Id: mine-1")).headers[

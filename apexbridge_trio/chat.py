@@ -26,10 +26,14 @@ from apexbridge_trio.protocol.openai import ChatRequest, encode
 from apexbridge_trio.protocol.rounds import Round, judge, read_document, read_payload, without_calls
 from apexbridge_trio.protocol.sse import Blocks, payloads
 from apexbridge_trio.protocol.stream import ClientStream
+from apexbridge_trio.redaction import redact
 from apexbridge_trio.tools import Toolbox
 
 # After [DONE] a provider ends its body at once; one that holds it open loses its connection.
 END_WAIT_S: Final = 0.25
+
+# Of a fault, told to the client: enough for what providers say; a page of HTML is cut.
+MAX_SAID_CHARS: Final = 600
 
 
 class Listener(Protocol):
@@ -84,6 +88,8 @@ class Turn:
         try:
             await self._run(flight, listener, dict(self._first_fields()))
         except ApexError as fault:
+            # What a provider says may quote the key it was sent.
+            fault.message = redact(fault.message)[:MAX_SAID_CHARS]
             fault.tools_ran = fault.tools_ran or bool(self.tools_run)
             raise
 

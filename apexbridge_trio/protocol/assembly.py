@@ -13,6 +13,9 @@ from apexbridge_trio.protocol.openai import encode
 # What one answer may hold in memory when it must be held: a turn over it fails, alone.
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
+# The calls of a round run side by side, each a task or a process. As many as OpenAI takes tools.
+MAX_CALLS: Final = 128
+
 
 class Places:
     """Say which call of one choice a tool-call delta belongs to."""
@@ -23,7 +26,11 @@ class Places:
         self._count = 0
 
     def place(self, delta: dict[str, Any]) -> int:
-        """Return the place of the delta's call; a new call gets the next one."""
+        """Return the place of the delta's call; a new call gets the next one.
+
+        Raises:
+            UpstreamBroken: There are more than `MAX_CALLS`.
+        """
         call_id, index = delta.get("id"), delta.get("index")
         if isinstance(call_id, str) and call_id:
             place = self._by_id.get(call_id)
@@ -42,6 +49,8 @@ class Places:
         return self._by_index[index] if index in self._by_index else self._next()
 
     def _next(self) -> int:
+        if self._count == MAX_CALLS:
+            raise UpstreamBroken(f"The model made more than {MAX_CALLS} calls at once.")
         self._count += 1
         return self._count - 1
 
@@ -131,18 +140,15 @@ class Assembly:
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
 
     def feed(self, chunk: dict[str, Any]) -> None:
-        """Add one chunk.
+        """Add one chunk, as `rounds.read_payload` returned it.
 
         Raises:
-            UpstreamBroken: The answer is over `MAX_ANSWER_BYTES`, or is no chunk.
+            UpstreamBroken: The answer is over `MAX_ANSWER_BYTES`, or has more than `MAX_CALLS` calls.
         """
-        try:
-            for choice in chunk.get("choices") or ():
-                index = choice.get("index") or 0
-                made = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
-                self._size += made.feed(choice)
-        except (AttributeError, TypeError):
-            raise UpstreamBroken("The provider sent a chunk that is no chunk.") from None
+        for choice in chunk.get("choices") or ():
+            index = choice.get("index") or 0
+            made = self._choices.get(index) or self._choices.setdefault(index, _Choice(index))
+            self._size += made.feed(choice)
         if self._size > MAX_ANSWER_BYTES:
             raise UpstreamBroken(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.")
         self._head |= {
@@ -155,10 +161,13 @@ class Assembly:
         return self._head | {"object": "chat.completion", "choices": choices}
 
 
-def add_usage(total: dict[str, Any], usage: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the sum of two usage objects, field by field and into nested details."""
+def add_usage(total: dict[str, Any], usage: Any) -> dict[str, Any]:
+    """Return the sum of two usage objects, field by field and into nested details.
+
+    Some gateways send an empty list for an empty object: what is no object adds nothing.
+    """
     summed = dict(total)
-    for name, value in (usage or {}).items():
+    for name, value in usage.items() if isinstance(usage, dict) else ():
         before = summed.get(name)
         if isinstance(value, dict):
             summed[name] = add_usage(before if isinstance(before, dict) else {}, value)

@@ -1,13 +1,43 @@
 """One model call's answer, whole: whose calls it makes, and what it adds to the conversation."""
 
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from apexbridge_trio.errors import UpstreamBroken
 from apexbridge_trio.protocol.assembly import Assembly
-from apexbridge_trio.protocol.openai import Call
+from apexbridge_trio.protocol.openai import MAX_CHOICES, Call
+
+# What a provider says about its error; whoever tells it on takes secrets out and cuts again.
+MAX_WORDS_CHARS: Final = 2000
+
+
+class _Function(Struct):
+    name: str | None = None
+
+
+class _ToolCall(Struct):
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Said(Struct):
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct):
+    index: Annotated[int, Meta(ge=0, lt=MAX_CHOICES)] | None = None
+    delta: _Said | None = None
+    message: _Said | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(Struct):
+    """What must be so in a chunk or a document for it to be read; all else is taken as it comes."""
+
+    choices: list[_Choice] | None = None
+
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -62,7 +92,7 @@ def read_payload(payload: bytes) -> dict[str, Any]:
     """Decode one event or document of a provider.
 
     Raises:
-        UpstreamBroken: It is no JSON object, or it is the provider's own error.
+        UpstreamBroken: It is no JSON object, not in OpenAI's form, or the provider's own error.
     """
     try:
         value = _decode(payload)
@@ -70,7 +100,11 @@ def read_payload(payload: bytes) -> dict[str, Any]:
         raise UpstreamBroken("The provider sent something that is not JSON.") from None
     if fault := value.get("error"):
         said = fault.get("message") if isinstance(fault, dict) else fault
-        raise UpstreamBroken(f"The provider reported an error: {str(said)[:500]}")
+        raise UpstreamBroken(f"The provider reported an error: {str(said)[:MAX_WORDS_CHARS]}")
+    try:
+        msgspec.convert(value, _Answer)
+    except msgspec.ValidationError as wrong:
+        raise UpstreamBroken(f"The provider's answer is not in OpenAI's form: {wrong}") from None
     return value
 
 
@@ -95,14 +129,15 @@ def as_chunk(document: dict[str, Any]) -> dict[str, Any]:
         UpstreamBroken: It is no chat completion.
     """
     choices = document.get("choices")
-    if not isinstance(choices, list) or not choices:
+    if not choices:
         raise UpstreamBroken("The provider's answer has no choices.")
     made = []
     for number, choice in enumerate(choices):
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if not isinstance(message, dict):
+        message = choice.get("message")
+        if message is None:
             raise UpstreamBroken("The provider's answer has a choice without a message.")
         delta = {name: value for name, value in message.items() if value is not None}
         rest = {name: value for name, value in choice.items() if name != "message"}
-        made.append(rest | {"index": choice.get("index", number), "delta": delta})
+        index = choice.get("index")
+        made.append(rest | {"index": number if index is None else index, "delta": delta})
     return document | {"object": "chat.completion.chunk", "choices": made}

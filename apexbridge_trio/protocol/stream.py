@@ -181,13 +181,10 @@ class ClientStream:
         chunk = read_payload(payload)
         choices = chunk.get("choices")
         self._round_usage = chunk.pop("usage", None) or self._round_usage
-        if not isinstance(choices, list) or not choices:
+        if not choices:
             return b""
         self._adopt(chunk, payload)
-        try:
-            shown = [choice for choice in choices if self._show(choice)]
-        except (AttributeError, TypeError):
-            raise UpstreamBroken("The provider sent a chunk that is no chunk.") from None
+        shown = [choice for choice in choices if self._show(choice)]
         for choice in shown:
             if choice.get("finish_reason"):
                 self._finish[choice["index"]] = self._closing(chunk, choice)
@@ -218,7 +215,7 @@ class ClientStream:
 
     def _show(self, choice: dict[str, Any]) -> bool:
         """Put one choice in order; tells whether anything of it is for the client."""
-        index = choice.setdefault("index", 0)
+        index = choice["index"] = choice.get("index") or 0
         delta = choice["delta"] = dict(choice.get("delta") or {})
         if delta.get("tool_calls"):
             calls = [call for call in delta["tool_calls"] if self._own_or_client(index, call)]

@@ -128,12 +128,16 @@ def test_knows_when_each_choice_is_finished():
     assert made.is_finished
 
 
-@pytest.mark.parametrize(
-    "bad", [{"choices": [3]}, {"choices": [{"delta": 5}]}, {"choices": 5}, chunk({"tool_calls": [7]})]
-)
-def test_what_is_no_chunk_is_refused(bad):
-    with pytest.raises(UpstreamBroken, match="no chunk"):
-        build(bad)
+def test_more_calls_than_anyone_runs_are_refused():
+    calls = [{"id": f"c{n}", "function": {"name": "ping", "arguments": "{}"}} for n in range(129)]
+    assert len(build(chunk({"tool_calls": calls[:-1]}))["choices"][0]["message"]["tool_calls"]) == 128
+    with pytest.raises(UpstreamBroken, match="128 calls"):
+        build(chunk({"tool_calls": calls}))
+
+
+@pytest.mark.parametrize("usage", [None, [], "many", 5])
+def test_usage_that_is_no_object_adds_nothing(usage):
+    assert add_usage({"total_tokens": 3}, usage) == {"total_tokens": 3}
 
 
 def test_an_endless_answer_is_refused(monkeypatch):

@@ -254,9 +254,12 @@ def test_the_last_event_may_lack_its_blank_line():
         (b"<html>\n\n", "in the middle"),
         (b'data: {"error":{"message":"overloaded"}}\n\n', "overloaded"),
         (b'data: {"error":"no"}\n\n', "no"),
-        (b'data: {"choices":[5]}\n\n', "no chunk"),
-        (b'data: {"choices":[{"delta":{"tool_calls":[5]}}]}\n\n', "no chunk"),
-        (b'data: {"choices":[{"delta":5}]}\n\n', "no chunk"),
+        (b'data: {"choices":[5]}\n\n', "OpenAI's form"),
+        (b'data: {"choices":[{"delta":{"tool_calls":[5]}}]}\n\n', "OpenAI's form"),
+        (b'data: {"choices":[{"delta":5}]}\n\n', "OpenAI's form"),
+        (b'data: {"choices":[{"delta":"abc"}]}\n\n', "OpenAI's form"),
+        (b'data: {"choices":[{"index":"x"}]}\n\n', "OpenAI's form"),
+        (b'data: {"choices":[{"finish_reason":5}]}\n\n', "OpenAI's form"),
     ],
 )
 def test_a_broken_stream_has_one_outcome(raw, why):

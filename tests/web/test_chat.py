@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
+from apexbridge_trio.log import hide
 from tests.harness.world import content, events, open_world, say
 
 
@@ -121,6 +122,48 @@ async def test_a_provider_that_fails_in_the_middle_of_a_stream(state, autojump_c
         assert reply.status == 200
         assert events(reply)[-1]["error"]["code"] == code
         assert content(reply)
+        assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_key_that_a_provider_quotes_in_a_whole_answer_is_not_told(state, autojump_clock, stream):
+    async with open_world(state) as world:
+        hide("sk-of-the-hub")
+
+        async def quotes(call):
+            await call.whole(b'{"error":{"message":"Incorrect API key: sk-of-the-hub"}}')
+
+        world.provider.scripts["odd"] = quotes
+        reply = await world.chat(say("x", "odd", stream=stream))
+        assert (reply.status, reply.json["error"]["code"]) == (502, "upstream_broken")
+        assert "Incorrect API key: ***" in reply.json["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"index": "x", "delta": {"content": "b"}},
+        {"index": 0, "delta": "abc"},
+        {"index": 0, "delta": {"tool_calls": [{"id": 5, "function": {"name": "ping"}}]}},
+        {"index": 0, "delta": {"tool_calls": [{"function": {"name": ["ping"]}}]}},
+    ],
+)
+async def test_a_chunk_that_is_none_has_one_outcome(state, autojump_clock, choice, stream):
+    entry = {"id": "odd-hands", "upstream": "up", "name": "odd", "tools": "all"}
+    async with open_world(state, models=[entry]) as world:
+
+        async def odd(call):
+            await call.begin()
+            await call.delta(role="assistant", content="a")
+            await call.event({"id": "c", "created": 1, "choices": [choice]})
+            await call.done()
+            await call.end()
+
+        world.provider.scripts["odd"] = odd
+        reply = await world.chat(say("x", "odd-hands", stream=stream))
+        error = events(reply)[-1]["error"] if stream else reply.json["error"]
+        assert error["code"] == "upstream_broken"
         assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
 
 
@@ -384,6 +427,9 @@ async def test_a_chat_in_the_background(state, autojump_clock):
         (say("x", stream="yes"), 400, "invalid_request", "stream"),
         (say("x", requestId="no spaces"), 400, "invalid_request", "requestId"),
         (say("x", requestId="x" * 201), 400, "invalid_request", "requestId"),
+        (say("x", requestId="x\n"), 400, "invalid_request", "requestId"),
+        (say("x", "m" * 301), 400, "invalid_request", "model"),
+        (say("x", apex={"tools": "a" * 100_000}), 400, "invalid_request", "apex.tools"),
         (say("x", apex={"timeoutS": 0}), 400, "invalid_request", "apex.timeoutS"),
         (say("x", "helo"), 404, "model_not_found", "model"),
         (say("x", tenantId="other"), 403, "forbidden", "tenantId"),
@@ -396,6 +442,7 @@ async def test_bad_input_is_told_in_the_envelope(state, autojump_clock, body, st
         error = reply.json["error"]
         assert (reply.status, error["code"], error["param"]) == (status, code, param)
         assert reply.json["request_id"] == reply.headers["x-request-id"]
+        assert len(reply.body) < 1000
         assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
         if code == "model_not_found":
             assert "hello" in error["message"]

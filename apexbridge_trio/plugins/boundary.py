@@ -36,5 +36,7 @@ def shown(text: str) -> str:
 def _words(fault: BaseException) -> str:
     while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
         fault = fault.exceptions[0]
+    if isinstance(fault, ToolFailed):
+        return fault.message
     said = fault.strerror if isinstance(fault, OSError) else str(fault)
     return shown(f"{type(fault).__name__}: {said}" if said else type(fault).__name__)

@@ -4,6 +4,7 @@ Only this package runs plugin code and, later, starts plugin processes.
 """
 
 from apexbridge_trio.plugins.inline import PluginHome
+from apexbridge_trio.plugins.roster import roster
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Later, Pending, Tool
 from apexbridge_trio.plugins.zone import machine_zone
@@ -17,4 +18,5 @@ __all__ = [
     "Plugins",
     "Tool",
     "machine_zone",
+    "roster",
 ]

@@ -1,7 +1,7 @@
 """A tool as a manifest declares it: the limits that hold for every runtime, around what runs it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
@@ -10,6 +10,7 @@ from apexbridge_trio.errors import ConfigInvalid, ToolTimeout
 from apexbridge_trio.plugins.arguments import ArgumentSchema
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
 from apexbridge_trio.plugins.output import Output
+from apexbridge_trio.plugins.tally import Tally
 from apexbridge_trio.plugins.tool import CallContext, Kind, Later, Pending
 
 # What a runtime gives for a tool: run it once. It takes a slot itself, since what goes on after a
@@ -32,6 +33,7 @@ class PluginTool:
     later: Later | None
     schema: ArgumentSchema
     run: Run
+    tally: Tally = field(default_factory=Tally)
 
     async def call(self, arguments: dict[str, Any], context: CallContext) -> Any | Pending:
         """Check the arguments, run the tool once and return its result, a JSON value.
@@ -46,12 +48,13 @@ class PluginTool:
             ToolTimeout: It had not answered after `max_execution_s`.
         """
         self.schema.check(arguments)
-        output: Output | Pending | None = None
-        with trio.move_on_after(self.max_execution_s):
-            output = await self.run(arguments, context)
-        if output is None:
-            raise ToolTimeout(f"{self.name} did not end within {self.max_execution_s:g} s.")
-        return output if isinstance(output, Pending) else output.within(self.max_output_bytes)
+        with self.tally.count():
+            output: Output | Pending | None = None
+            with trio.move_on_after(self.max_execution_s):
+                output = await self.run(arguments, context)
+            if output is None:
+                raise ToolTimeout(f"{self.name} did not end within {self.max_execution_s:g} s.")
+            return output if isinstance(output, Pending) else output.within(self.max_output_bytes)
 
 
 def declare(manifest: Manifest, declared: DeclaredTool, kind: Kind, run: Run) -> PluginTool:

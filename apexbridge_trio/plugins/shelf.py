@@ -26,6 +26,7 @@ class Plugins:
         tools: By the name the model calls.
         sentences: By plugin, then by language.
         faults: What was not loaded: file, key, reason.
+        manifests: By plugin, what was loaded.
         notes: By plugin, what its manifest wants and this machine can not hold.
         ongoing: Who owns the processes that go on after a pending answer.
     """
@@ -33,6 +34,7 @@ class Plugins:
     tools: Mapping[str, Tool]
     sentences: Mapping[str, Mapping[str, Sentences]]
     faults: list[str]
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     ongoing: Ongoing = field(default_factory=Ongoing)
 
@@ -62,6 +64,7 @@ class Plugins:
         tools: dict[str, Tool] = {}
         sentences: dict[str, Mapping[str, Sentences]] = {}
         faults: list[str] = []
+        manifests: dict[str, Manifest] = {}
         for file in _manifests(directories):
             try:
                 manifest, found = opened.open(file)
@@ -71,7 +74,8 @@ class Plugins:
                 continue
             tools |= {tool.name: tool for tool in found}
             sentences[manifest.name] = manifest.sentences
-        return cls(tools, sentences, faults, opened.notes, opened.ongoing)
+            manifests[manifest.name] = manifest
+        return cls(tools, sentences, faults, manifests, opened.notes, opened.ongoing)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the processes that go on after a pending answer, until cancelled; then they are ended."""

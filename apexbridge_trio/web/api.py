@@ -18,6 +18,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.models import Model
 from apexbridge_trio.protocol.openai import Id, encode, encode_error, error_body, read_json
 from apexbridge_trio.web.arrival import Arrival, error_headers
+from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.reading import require_json
 
@@ -49,6 +50,7 @@ def build_api(hub: Hub) -> QuartTrio:
     _add_health(app, hub)
     _add_models(app, hub)
     _add_requests(app, hub)
+    add_plugins(app, hub)
     return app
 
 

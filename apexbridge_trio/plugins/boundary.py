@@ -34,9 +34,12 @@ def shown(text: str) -> str:
 
 
 def _words(fault: BaseException) -> str:
-    while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
+    more = 0
+    while isinstance(fault, BaseExceptionGroup):
+        more += len(fault.exceptions) - 1
         fault = fault.exceptions[0]
+    others = f" (and {more} more)" if more else ""
     if isinstance(fault, ToolFailed):
-        return fault.message
+        return fault.message + others
     said = fault.strerror if isinstance(fault, OSError) else str(fault)
-    return shown(f"{type(fault).__name__}: {said}" if said else type(fault).__name__)
+    return shown(f"{type(fault).__name__}: {said}" if said else type(fault).__name__) + others

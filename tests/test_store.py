@@ -7,9 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from apexbridge_trio import store as store_room
 from apexbridge_trio.errors import StoreUnusable
-from apexbridge_trio.store import KeyRecord, Store
+from apexbridge_trio.store import KeyRecord, Store, schema
 
 
 def record(key_id: str = "1", **changes: object) -> KeyRecord:
@@ -80,13 +79,15 @@ def test_processes_that_open_and_write_at_the_same_time_all_succeed(tmp_path: Pa
 def test_an_old_file_is_brought_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(tmp_path) as store:
         store.add_key(record())
-    newer = (*store_room._MIGRATIONS, "CREATE TABLE more (id TEXT PRIMARY KEY) STRICT;")
-    monkeypatch.setattr(store_room, "_MIGRATIONS", newer)
+    newer = (*schema.MIGRATIONS, "CREATE TABLE more (id TEXT PRIMARY KEY) STRICT;")
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
     with Store(tmp_path) as store:
         assert store.key("1") == record()
         assert store._db.execute("SELECT count(*) FROM more").fetchone() == (0,)
     monkeypatch.undo()
-    with pytest.raises(StoreUnusable, match="of version 2; this hub knows 1: use a newer one"):
+    with pytest.raises(
+        StoreUnusable, match=f"of version {len(newer)}; this hub knows {len(newer) - 1}: use a newer one"
+    ):
         Store(tmp_path)
 
 
@@ -94,7 +95,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     with Store(tmp_path) as store:
         store.add_key(record())
     with monkeypatch.context() as patch:
-        patch.setattr(store_room, "_MIGRATIONS", (*store_room._MIGRATIONS, "DROP TABLE keys; NONSENSE;"))
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "DROP TABLE keys; NONSENSE;"))
         with pytest.raises(StoreUnusable, match="can not use"):
             Store(tmp_path)
     with Store(tmp_path) as store:

@@ -1,4 +1,4 @@
-"""What survives a restart: one SQLite file in the state directory, and the only SQL there is.
+"""The file, opened and brought to the newest version; and the keys in it.
 
 The hub and a command beside it (``apexbridge keys create``) have the file open at the same time:
 write-ahead logging lets readers go on while one writes, and each read sees what was last written.
@@ -6,7 +6,8 @@ Calls are synchronous and short: a read by key is tens of microseconds, a write 
 """
 
 import os
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,27 +16,12 @@ import apsw
 import msgspec
 
 from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.store import schema
 
 FILE: Final = "hub.sqlite3"
 
 # Another process holds the lock for one small transaction; longer than this, something is wrong.
 _BUSY_TIMEOUT_MS = 5000
-
-# One script for each version of the schema, ever: only append.
-_MIGRATIONS = (
-    """
-    CREATE TABLE keys (
-        id TEXT PRIMARY KEY,
-        hash BLOB NOT NULL,
-        name TEXT NOT NULL,
-        tenant_id TEXT NOT NULL,
-        family_id TEXT,
-        scopes TEXT NOT NULL,
-        created_ms INTEGER NOT NULL,
-        revoked_ms INTEGER
-    ) STRICT, WITHOUT ROWID;
-    """,
-)
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -85,6 +71,25 @@ class Store:
         """Close the file; the last one to do so folds the log back into it."""
         self._db.close()
 
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Run one statement for a table of this room; outside it, nobody writes SQL."""
+        return self._db.execute(sql, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the block's writes one: all are on disk when it is left, or none was made.
+
+        Inside another one it is a part that can fail alone.
+
+        Raises:
+            StoreUnusable: The disk is full or broken; nothing of the block was written.
+        """
+        try:
+            with self._db:
+                yield
+        except apsw.Error as fault:
+            raise StoreUnusable("The hub can not write to its store now.") from fault
+
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""
         row = msgspec.structs.astuple(msgspec.structs.replace(record, scopes=" ".join(sorted(record.scopes))))
@@ -124,13 +129,13 @@ def _prepare(db: apsw.Connection) -> None:
     db.transaction_mode = "IMMEDIATE"
     with db:
         version: int = db.pragma("user_version")
-        if version > len(_MIGRATIONS):
+        if version > len(schema.MIGRATIONS):
             raise StoreUnusable(
-                f"{FILE} is of version {version}; this hub knows {len(_MIGRATIONS)}: use a newer one"
+                f"{FILE} is of version {version}; this hub knows {len(schema.MIGRATIONS)}: use a newer one"
             )
-        for script in _MIGRATIONS[version:]:
+        for script in schema.MIGRATIONS[version:]:
             db.execute(script)
-        db.pragma("user_version", len(_MIGRATIONS))
+        db.pragma("user_version", len(schema.MIGRATIONS))
 
 
 def _key_record(row: tuple[Any, ...]) -> KeyRecord:

@@ -1,0 +1,148 @@
+"""The one writer: what must be on disk before somebody is told goes through here, in order.
+
+A write to the disk takes 1 ms on an SSD and tens on a memory card, too long for the loop that
+streams to others. So pieces of work are posted, one task takes all that wait, and a thread writes
+them in one transaction: the more come at once, the less each costs. Since only this thread writes,
+a piece of work may read, decide and write with nothing in between.
+
+Rules.
+- `post` is synchronous, so that cleanup can use it; the order of posting is the order of writing.
+- Nobody hears of a piece of work before its transaction is on disk: `Entry.wait` returns, and `after`
+  is called on the loop, only then.
+- Who gives up waiting does not undo the work.
+- While `run` is not there (before it, after it), work is written at once by who posts it.
+"""
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+import trio
+
+from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.store import Store
+
+T = TypeVar("T")
+
+# With a disk of 10 ms, the first of so many waits 2 s for the last; who posts more is made to wait
+# by who takes it in (`Pendings.accept` looks at `size`, flights are bounded by connections).
+MOST_AT_ONCE: Final = 128
+
+
+class Entry(Generic[T]):
+    """One piece of work, posted; made by `Journal.post`."""
+
+    def __init__(self, work: Callable[[], T], after: Callable[[T], None] | None, size: int) -> None:
+        self.size = size
+        self._work = work
+        self._after = after
+        self._told = trio.Event()
+        self._values: list[T] = []
+        self._fault: Exception | None = None
+
+    async def wait(self) -> T:
+        """Wait until it is on disk, and return what the work returned.
+
+        Cancellation: the work is done all the same.
+
+        Raises:
+            StoreUnusable: The transaction could not be written, and changed nothing.
+            Exception: Whatever the work raised; nothing of this work was written.
+        """
+        await self._told.wait()
+        if self._fault is not None:
+            raise self._fault
+        return self._values[0]
+
+    def write(self, store: Store) -> None:
+        """Do the work inside the transaction; a fault is its own and not the others'."""
+        try:
+            with store.transaction():
+                self._values.append(self._work())
+        except Exception as fault:  # noqa: BLE001  # the boundary of one piece of work: `wait` raises it
+            self.fail(fault)
+
+    def fail(self, fault: Exception) -> None:
+        """Note why it was not written; the first reason stays."""
+        self._fault = self._fault or fault
+
+    def tell(self) -> None:
+        """Wake who waits; called on the loop, once the transaction is over."""
+        if self._fault is None and self._after is not None:
+            self._after(self._values[0])
+        self._told.set()
+
+
+class Journal:
+    """The queue and its writer.
+
+    Args:
+        store: A connection that nobody else uses while `run` is there.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: list[Entry[object]] = []
+        self._news = trio.Event()
+        self._is_running = False
+        self._thread = trio.CapacityLimiter(1)
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait to be written, as who posted them has counted."""
+        return sum(entry.size for entry in self._queue)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write what is posted until cancelled, and then what is left.
+
+        Cancellation: a transaction that has begun is finished; the rest is written at once.
+        """
+        self._is_running = True
+        task_status.started()
+        try:
+            while True:
+                await self._news.wait()
+                batch = self._queue[:MOST_AT_ONCE]
+                # Cancelled before the thread starts, the batch must still be in the queue.
+                await trio.to_thread.run_sync(self._write, batch, limiter=self._thread)
+                self._tell(batch)
+        finally:
+            self._is_running = False
+            while batch := self._queue[:MOST_AT_ONCE]:
+                self._write(batch)
+                self._tell(batch)
+
+    def post(
+        self, work: Callable[[], T], after: Callable[[T], None] | None = None, *, size: int = 0
+    ) -> Entry[T]:
+        """Have work done in its turn.
+
+        Args:
+            work: Runs in a thread, inside a transaction; it may only use the journal's store, and files.
+            after: Called on the loop with what `work` returned, before anybody who waits is woken.
+            size: Bytes that it holds.
+        """
+        entry = Entry(work, after, size)
+        self._queue.append(entry)  # type: ignore[arg-type]  # what it returns is between it and who waits
+        if self._is_running:
+            self._news.set()
+        else:
+            batch = list(self._queue)
+            self._write(batch)
+            self._tell(batch)
+        return entry
+
+    def _write(self, batch: list[Entry[object]]) -> None:
+        try:
+            with self._store.transaction():
+                for entry in batch:
+                    entry.write(self._store)
+        except StoreUnusable as fault:
+            for entry in batch:
+                entry.fail(fault)
+
+    def _tell(self, batch: list[Entry[object]]) -> None:
+        del self._queue[: len(batch)]
+        if not self._queue:
+            self._news = trio.Event()
+        for entry in batch:
+            entry.tell()

@@ -1,0 +1,140 @@
+"""Who waits for tasks that answer later, and what is done when nobody does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from apexbridge_trio.errors import StoreUnusable, TooMany
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.journal import Entry, Journal
+from apexbridge_trio.ledger import Ledger, Sender, Swept, Verdict
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.pending.call import LEAVE_S, PendingCall, hash_of
+from apexbridge_trio.plugins import Tool
+from apexbridge_trio.protocol.callback import Callback
+from apexbridge_trio.store import Store, TaskRecord, Tasks
+
+# Bodies that wait for the disk; beyond it a plugin is told to send its callback again in a second.
+MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
+SWEEP_EVERY_S: Final = 60.0
+
+log = get_logger("pending")
+
+
+class Pendings:
+    """All tasks of the hub that answer later.
+
+    Args:
+        store: Another connection than the journal's, to look a token up.
+        url: The address of the callback paths, without a slash at its end; it may be set later, as
+            the port is known only then.
+        expires_s: A task's time, where its tool does not say.
+        keep_s: How long a result is kept.
+    """
+
+    def __init__(
+        self, store: Store, journal: Journal, ledger: Ledger, *, url: str, expires_s: float, keep_s: float
+    ) -> None:
+        self.url = url
+        self._tasks = Tasks(store)
+        self._journal = journal
+        self._ledger = ledger
+        self._expires_s = expires_s
+        self._keep_s = keep_s
+        self._calls: dict[str, PendingCall] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def __len__(self) -> int:
+        """Calls that somebody waits for, or of which something still runs."""
+        return len(self._calls)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write, sweep, and close what nobody waits for, until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(self._journal.run, name="journal")
+                await self._sweep()
+                task_status.started()
+                while True:
+                    await trio.sleep(SWEEP_EVERY_S)
+                    await self._sweep()
+        finally:
+            self._nursery = None
+
+    @asynccontextmanager
+    async def open_call(self, tool: Tool, flight: Flight) -> AsyncIterator[PendingCall]:
+        """Record a call that may answer later, and hold it open inside the block.
+
+        Raises:
+            StoreUnusable: On entering: it can not be recorded, so the plugin must not be started.
+        """
+        call = PendingCall(self._journal, self._ledger, tool, flight, self.url)
+        self._calls[call.call_id] = call
+        try:
+            await call.open(self._expires_s)
+            yield call
+        finally:
+            call.is_awaited = False
+            with trio.move_on_after(LEAVE_S, shield=True):
+                await call.leave()
+            if call.running is None:
+                self._calls.pop(call.call_id, None)
+
+    async def accept(self, plugin: str, task_id: str, callback: Callback, sender: Sender) -> Verdict:
+        """Take a callback; what is "accepted" is on disk when this returns.
+
+        Cancellation: the callback may be accepted all the same; sent again, it is a duplicate.
+
+        Raises:
+            TooMany: Too much waits for the disk already.
+            StoreUnusable: It could not be written.
+        """
+        size = len(callback.body)
+        if self._journal.size + size > MOST_WAITING_BYTES:
+            raise TooMany("Too many callbacks wait to be written.", retry_after_s=1)
+        work = partial(self._ledger.accept, plugin, task_id, callback, sender)
+        entry: Entry[Verdict] = self._journal.post(work, partial(self._hear, callback), size=size)
+        return await entry.wait()
+
+    def task_of(self, token: str) -> TaskRecord | None:
+        """Return the task a token was made for."""
+        return self._tasks.of_token(hash_of(token))
+
+    def _hear(self, callback: Callback, verdict: Verdict) -> None:
+        if verdict.record is not None and (call := self._calls.get(verdict.record.call_id)) is not None:
+            call.hear(verdict, callback)
+            self._release(call)
+        if verdict.word in {"gone", "conflict", "replayed"}:
+            log.warning("callback refused", reason=verdict.word, **_named(verdict.record))
+
+    def _release(self, call: PendingCall) -> None:
+        """Close what still runs of a task that has ended and that nobody waits for."""
+        if call.state is not None and not call.is_awaited and self._nursery is not None:
+            del self._calls[call.call_id]
+            self._nursery.start_soon(call.close_running, name=f"close {call.call_id}")
+
+    async def _sweep(self) -> None:
+        try:
+            while not (await self._journal.post(self._sweep_once, self._hear_sweep).wait()).is_all:
+                pass
+        except (StoreUnusable, OSError) as fault:
+            # Chats go on without a disk; the next sweep finds what is left.
+            log.error("tasks could not be swept", reason=str(fault))
+
+    def _sweep_once(self) -> Swept:
+        return self._ledger.sweep(self._keep_s)
+
+    def _hear_sweep(self, swept: Swept) -> None:
+        for record in swept.timed_out:
+            if (call := self._calls.get(record.call_id)) is not None:
+                call.end("timed_out")
+                self._release(call)
+        if swept.timed_out or swept.deleted:
+            log.info("tasks swept", timed_out=len(swept.timed_out), deleted=swept.deleted)
+
+
+def _named(record: TaskRecord | None) -> dict[str, Any]:
+    return {"plugin": record.plugin, "task_id": record.task_id, "state": record.state} if record else {}

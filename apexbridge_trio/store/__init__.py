@@ -1,0 +1,6 @@
+"""What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
+
+from apexbridge_trio.store.database import FILE, KeyRecord, Store
+from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
+
+__all__ = ["FILE", "KeyRecord", "Notice", "Store", "TaskRecord", "TaskState", "Tasks"]

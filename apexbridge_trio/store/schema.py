@@ -1,0 +1,57 @@
+"""The schema, as the steps that led to it: one script for each version ever; only append."""
+
+from typing import Final
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        hash BLOB NOT NULL,
+        name TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        scopes TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        revoked_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE tasks (
+        call_id TEXT PRIMARY KEY,
+        plugin TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        task_id TEXT,
+        token_hash BLOB UNIQUE,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        state TEXT NOT NULL,
+        digest BLOB,
+        late INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        ended_ms INTEGER,
+        UNIQUE (plugin, task_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tasks_that_wait ON tasks (expires_ms) WHERE ended_ms IS NULL;
+    CREATE INDEX tasks_that_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL;
+
+    CREATE TABLE webhooks (
+        plugin TEXT NOT NULL,
+        id TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        seen_ms INTEGER NOT NULL,
+        PRIMARY KEY (plugin, id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE notices (
+        id TEXT PRIMARY KEY,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        level TEXT NOT NULL,
+        body TEXT NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)

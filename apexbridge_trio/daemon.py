@@ -5,6 +5,7 @@
     services                     ours; a crash of one is total, systemd restarts
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
     ├─ backgrounds               chats nobody waits for
+    ├─ pendings                  writes what must be on disk, and sweeps tasks that answer later
     ├─ plugins                   processes that go on after a pending answer
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
     └─ serving                   started last; its end is the end
@@ -34,21 +35,28 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.intents import IntentModel
+from apexbridge_trio.journal import Journal
+from apexbridge_trio.ledger import Ledger
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.notify import notify
+from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins, machine_zone
+from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import Store
 from apexbridge_trio.tools import Toolbox
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
+from apexbridge_trio.web.guards import CALLBACKS
 
 # What is interrupted at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S: Final = 5.0
 
 # A provider on this machine is looked for this often while none is configured, seconds.
 LOOK_EVERY_S: Final = 60.0
+
+DAY_S: Final = 86_400.0
 
 log = get_logger("daemon")
 
@@ -78,17 +86,32 @@ def open_hub(
         models = ModelTable(config.models, upstreams, embedded)
         stack.callback(models.close)
         flights = Flights()
+        pendings = _pendings(config, state, store, stack)
         yield Hub(
             config=config,
             flights=flights,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,
             plugins=plugins,
-            toolbox=Toolbox(plugins.tools),
+            toolbox=Toolbox(plugins.tools, pendings),
+            pendings=pendings,
             keys=Keys(store),
             embedded=embedded,
             started=trio.current_time(),
         )
+
+
+def _pendings(config: Config, state: Path, store: Store, stack: ExitStack) -> Pendings:
+    # A connection of its own, as its thread writes while the loop reads.
+    written = stack.enter_context(Store(state))
+    return Pendings(
+        store,
+        Journal(written),
+        Ledger(written, Results(state)),
+        url=callback_url(config, config.server.bind),
+        expires_s=config.callbacks.expires_s,
+        keep_s=config.results.keep_days * DAY_S,
+    )
 
 
 async def run_hub(config: Config, state: Path, bind: str) -> None:
@@ -101,12 +124,20 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.backgrounds.run, name="backgrounds")
+            await services.start(hub.pendings.run, name="pendings")
             await services.start(hub.plugins.run, name="plugins")
             await _warm(hub)
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
             await _serve(hub, bind, drained)
             services.cancel_scope.cancel(reason="the server has stopped")
+
+
+def callback_url(config: Config, address: str) -> str:
+    """Return where plugins call back: below the public address, or the one that is listened at."""
+    # What listens everywhere is reached from this machine on the loopback.
+    reached = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104  # not bound here
+    return f"{config.server.public_url.rstrip('/') or f'http://{reached}'}{CALLBACKS}"
 
 
 async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
@@ -119,6 +150,7 @@ async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
         addresses = await nursery.start(accept, name="serving")
         host, port = addresses[0]
         shown = f"[{host}]" if ":" in host else host
+        hub.pendings.url = callback_url(hub.config, f"{shown}:{port}")
         print(f"listening on http://{shown}:{port}", flush=True)  # noqa: T201  # scripts read this line
         log.info("ready", version=__version__, address=f"{shown}:{port}")
         notify("READY=1")

@@ -8,6 +8,7 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.models import ModelTable
+from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.tools import Toolbox
 
@@ -26,6 +27,7 @@ class Hub:
     models: ModelTable
     plugins: Plugins
     toolbox: Toolbox
+    pendings: Pendings
     keys: Keys
     embedded: IntentModel
     started: float

@@ -16,10 +16,11 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(bearer)(?:[ \t]+|\.)[\w.~+/=-]+"), rf"\1 {MASK}"),
     (re.compile(r"(?i)\b((?:vcp|abp)_key)(?:=|%3d)[^/\s\"'?&]+"), rf"\1={MASK}"),
     (re.compile(r"\bapx_\w[\w-]*"), f"apx_{MASK}"),
+    (re.compile(r"(plugin-callback/+~)[^/\s\"'?&]+"), rf"\1{MASK}"),
 )
 # One of these is in every text that a pattern matches. Looking for them first halves what a log line
 # of twelve fields costs.
-_HINTS = ("bearer", "_key", "apx_")
+_HINTS = ("bearer", "_key", "apx_", "callback/")
 _ENCODED_LETTER = re.compile(r"%(?:2[dDeE]|3[0-9dD]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])")
 
 _hidden: set[str] = set()

@@ -2,6 +2,10 @@
 
 Nothing here raises a domain error to the turn: a tool that fails, is stopped or is unknown is an
 outcome like any other, and the model is told.
+
+A tool whose result comes later is waited for like any other, within its `Later.wait_s`; then the
+model is told that the task is pending, and the result is for its owner. If the callback says that it
+failed, the tool is called again, as often as its manifest allows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +15,14 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
+from apexbridge_trio.errors import Interrupted, StoreUnusable, TaskFailed, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.models import ToolChoice
-from apexbridge_trio.plugins import CallContext, Tool
+from apexbridge_trio.pending import Pendings
+from apexbridge_trio.plugins import CallContext, Later, Pending, Tool
 from apexbridge_trio.protocol.openai import Call, encode
 
-State = Literal["success", "failed", "interrupted", "timed_out"]
+State = Literal["success", "pending", "failed", "interrupted", "timed_out"]
 
 
 class Outcome(Struct, frozen=True):
@@ -37,10 +42,16 @@ class Outcome(Struct, frozen=True):
 
 
 class Toolbox:
-    """All tools the hub can run, by name."""
+    """All tools the hub can run, by name.
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
+    Args:
+        tools: By the name the model calls.
+        pendings: Where calls that answer later are waited for.
+    """
+
+    def __init__(self, tools: Mapping[str, Tool], pendings: Pendings) -> None:
         self._tools = tools
+        self._pendings = pendings
 
     def chosen(self, offered: ToolChoice, wanted: Literal["auto", "none"] | list[str]) -> list[str]:
         """Return the names a model is offered and the request wants, in the toolbox's order."""
@@ -79,14 +90,41 @@ class Toolbox:
             return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
         try:
             with flight.child(f"{prefix}{tool.name}", tool.kind) as own:
-                result = await tool.call(arguments, CallContext(own))
+                result = await self._result(tool, arguments, own)
         except Interrupted:
             return _told(call, "interrupted", "interrupted", "The user stopped this call.")
         except ToolTimeout as fault:
             return _told(call, "timed_out", fault.code, fault.message)
-        except ToolFailed as fault:
+        except (ToolFailed, StoreUnusable) as fault:
             return _told(call, "failed", fault.code, fault.message)
+        if isinstance(result, Pending):
+            return Outcome(call, "pending", encode(_pending(result)).decode())
         return Outcome(call, "success", encode(result).decode())
+
+    async def _result(self, tool: Tool, arguments: dict[str, Any], flight: Flight) -> Any | Pending:
+        if tool.later is None:
+            return await tool.call(arguments, CallContext(flight))
+        for attempt in range(1, tool.later.attempts):
+            try:
+                return await self._late_result(tool, tool.later, arguments, flight)
+            except TaskFailed:
+                await trio.sleep(tool.later.backoff_s * 2 ** (attempt - 1))
+        return await self._late_result(tool, tool.later, arguments, flight)
+
+    async def _late_result(
+        self, tool: Tool, later: Later, arguments: dict[str, Any], flight: Flight
+    ) -> Any | Pending:
+        async with self._pendings.open_call(tool, flight) as call:
+            result = await tool.call(arguments, CallContext(flight, call.address))
+            return await call.result(result, later.wait_s) if isinstance(result, Pending) else result
+
+
+def _pending(pending: Pending) -> dict[str, Any]:
+    return {
+        "status": "pending",
+        "taskId": pending.task_id,
+        "message": "The task goes on. Its result is not known yet; the user is told when it is.",
+    }
 
 
 def _told(call: Call, state: State, code: str, message: str) -> Outcome:

@@ -10,8 +10,9 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import bind, get_logger
 from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
+from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
-from apexbridge_trio.web.guards import CHAT_PATHS, admit
+from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, admit, is_below
 from apexbridge_trio.web.reading import narrowed
 
 log = get_logger("request")
@@ -54,6 +55,9 @@ class Front:
             raise NotFound("There is no channel at this path.")
         if arrival.scope["path"] in CHAT_PATHS:
             await chat(self._hub, arrival, receive)
+            return
+        if is_below(arrival.scope["path"], CALLBACKS):
+            await callback(self._hub, arrival, receive)
             return
         if arrival.principal is not None:
             arrival.principal = narrowed(arrival.principal, arrival, None, None)

@@ -119,7 +119,7 @@ class World:
         upstreams = self.hub.models.upstreams.values()
         return {
             "flights": len(self.hub.flights),
-            "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams),
+            "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams) + len(self.hub.pendings),
             "faults": len(self.faults),
         }
 
@@ -194,6 +194,9 @@ def say(text: str, model: str = "", **fields: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: Any) -> AsyncIterator[World]:
     """Run a hub whose models are the provider's behaviours, offered without tools.
+
+    Its journal writes at once, without a thread, for which the virtual clock would not wait; a test
+    that wants the writer and the sweeper starts `hub.pendings.run` and keeps to the real clock.
 
     A model `hands` is the provider's `tools`, with all of the hub's tools.
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from apexbridge_trio.cli import chat, keys, listing, requests, serve
+from apexbridge_trio.cli import chat, keys, listing, plugins, requests, serve
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
 
@@ -24,6 +24,7 @@ app.command()(requests.requests)
 app.command()(listing.models)
 app.command()(listing.health)
 app.add_typer(keys.app)
+app.add_typer(plugins.app)
 app.command()(serve.check)
 app.command()(listing.version)
 

@@ -1,0 +1,46 @@
+"""``plugins check``: a folder, loaded as the hub would load it, and nothing kept."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from apexbridge_trio.cli.exits import Exit, Failure
+from apexbridge_trio.intents import IntentModel
+from apexbridge_trio.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of it.
+
+    Args:
+        tools: Names of the tools that a model would be offered.
+        faults: File, key and reason each; empty if it is good.
+    """
+
+    tools: list[str]
+    faults: list[str]
+
+
+def faults_of(folder: Path) -> Checked:
+    """Load one plugin and compile its sentences; the code of an inline one is imported.
+
+    Raises:
+        Failure: There is no such folder.
+    """
+    real = folder.absolute()
+    if not real.is_dir():
+        raise Failure(f"there is no folder {folder}", Exit.NOT_FOUND)
+    with TemporaryDirectory() as place:
+        # The hub loads directories of plugins; this one has a single one in it.
+        alone = Path(place, "plugins")
+        alone.mkdir()
+        link = alone / real.name
+        link.symlink_to(real, target_is_directory=True)
+        found = Plugins.load([alone], state=Path(place, "state"), clock=lambda: datetime.now(UTC))
+        faults = [fault.replace(str(link), str(folder)) for fault in found.faults]
+        faults += [f"{folder}: {fault}" for fault in IntentModel(found).warm()]
+    if not found.tools and not faults:
+        faults = [f"{folder}: there is no plugin.toml in it"]
+    return Checked(list(found.tools), faults)

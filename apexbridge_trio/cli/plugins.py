@@ -1,0 +1,124 @@
+"""``plugins``: what the hub has, and the tools of those who write them."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apexbridge_trio.cli.exits import Exit, Failure
+from apexbridge_trio.cli.options import AsJson, ConfigFile, StateDirectory, print_json
+
+app = typer.Typer(name="plugins", help="List plugins, begin, check and try them.")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class Kind(StrEnum):
+    """Types of plugins that can be begun."""
+
+    direct = "direct"
+    hybrid = "hybrid"
+
+
+class Tongue(StrEnum):
+    """Languages they can be begun in."""
+
+    python = "python"
+    node = "node"
+    sh = "sh"
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case letters, digits and _.")]
+KindOption = Annotated[Kind, typer.Option("--type", help="direct: answers; hybrid: answers later.")]
+TongueOption = Annotated[Tongue, typer.Option("--lang", help="The language it is written in.")]
+Into = Annotated[Path, typer.Option("--into", help="Where its folder is made.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The plugin's folder.")]
+ToolName = Annotated[str, typer.Argument(metavar="NAME[.TOOL]", help="The plugin, and which of its tools.")]
+Arguments = Annotated[str, typer.Argument(metavar="JSON", help="The call's arguments, a JSON object.")]
+
+
+@app.callback(invoke_without_command=True)
+def plugins(context: typer.Context, as_json: AsJson = False) -> None:
+    """Alone, it is `plugins list`."""
+    if context.invoked_subcommand is None:
+        list_(as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the plugins of the running hub; it takes a key with the scope admin."""
+    from apexbridge_trio.cli.hub import call as ask
+    from apexbridge_trio.cli.tables import print_table
+
+    listed = ask("GET", "/v1/plugins")
+    if as_json:
+        print_json(listed)
+        return
+    heads = ("PLUGIN", "TYPE", "RUNTIME", "STATE", "HEALTH", "CALLS", "FAILED", "REMARK")
+    print_table(heads, map(_row, listed))
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    calls = entry.get("calls", {})
+    return (
+        entry["name"],
+        entry.get("type", ""),
+        entry.get("runtime", ""),
+        entry["state"],
+        entry["health"],
+        str(calls.get("started", "")),
+        str(calls.get("failed", "")),
+        (entry["health"] == "failing" and entry.get("lastError")) or entry.get("note", ""),
+    )
+
+
+@app.command()
+def new(
+    name: Name,
+    kind: KindOption = Kind.direct,
+    lang: TongueOption = Tongue.python,
+    into: Into = Path(),
+) -> None:
+    """Make the folder of a plugin that works, with a test that passes."""
+    from apexbridge_trio.cli.starter import begin
+
+    if not _NAME.fullmatch(name):
+        raise Failure(f"{name!r} is no name for a plugin: lower case letters, digits and _", Exit.USAGE)
+    folder = begin(name, kind, lang, into)
+    print(f"{folder} is ready:")
+    print(f"  cd {folder} && python3 -m unittest")
+    print(f"  apexbridge plugins check {folder}")
+    print("The hub takes it from any of plugins.directories in config.toml.")
+
+
+@app.command()
+def check(folder: Folder, as_json: AsJson = False) -> None:
+    """Load a plugin as the hub would, and say what is wrong with it: file, key, reason."""
+    from apexbridge_trio.cli.checking import faults_of
+
+    found = faults_of(folder)
+    if as_json:
+        print_json({"folder": str(folder), "tools": found.tools, "faults": found.faults})
+    else:
+        for fault in found.faults:
+            print(fault)
+        if not found.faults:
+            print(f"{folder} is good; tools: {', '.join(found.tools)}")
+    if found.faults:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def call(
+    tool: ToolName,
+    arguments: Arguments = "{}",
+    config: ConfigFile = None,
+    state: StateDirectory = None,
+) -> None:
+    """Run one tool here, without a hub: its result on stdout, what it says and its progress on stderr."""
+    from apexbridge_trio.cli.trying import run
+
+    print_json(run(tool, arguments, config=config, state=state))

@@ -1,0 +1,248 @@
+"""The author's side: a plugin is begun, checked and tried without a hub."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from apexbridge_trio.cli.listener import Listener
+from tests.cli.conftest import Run
+from tests.fakes.hub import FakeHub, Reply
+
+NET_S = 60
+
+MANIFEST = """
+name = "{name}"
+description = "For the test."
+entry = "{name}.py"
+type = "{kind}"
+limits = {{ allow_network = true }}
+"""
+TELL = """
+import json, os, sys, urllib.request
+def tell(task="t", **body):
+    url = f"{os.environ['CALLBACK_BASE_URL']}/{os.environ['PLUGIN_NAME_FOR_CALLBACK']}/{task}"
+    data = json.dumps(body).encode()
+    asked = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    urllib.request.urlopen(asked, timeout=30).close()
+print('{"taskId": "t", "status": "pending"}', flush=True)
+"""
+
+
+def write(folder: Path, code: str, *, kind: str = "hybrid", more: str = "") -> Path:
+    """Write a plugin, and a config that leads to it; return the config."""
+    folder.mkdir(parents=True)
+    (folder / "plugin.toml").write_text(MANIFEST.format(name=folder.name, kind=kind) + more)
+    (folder / f"{folder.name}.py").write_text(code)
+    config = folder.parent / "config.toml"
+    config.write_text(f"[plugins]\ndirectories = [{json.dumps(str(folder.parent))}]\n")
+    return config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "own/probe"
+
+
+def call(run: Run, *words: str, config: Path | None = None) -> Any:
+    return run("plugins", "call", *words, *(("--config", str(config)) if config else ()))
+
+
+CALLS = {"started": 3, "running": 0, "succeeded": 1, "failed": 2, "stopped": 0}
+LISTED = [
+    {"name": "clock", "type": "direct", "runtime": "inline", "state": "ready", "health": "ok", "note": ""},
+    {
+        "name": "probe",
+        "type": "hybrid",
+        "runtime": "process",
+        "state": "ready",
+        "health": "failing",
+        "note": "",
+        "lastError": "no ink",
+        "calls": CALLS,
+    },
+    {"name": "dice", "state": "refused", "health": "failing", "lastError": "plugin.toml: entri: unknown key"},
+]
+
+
+@pytest.mark.parametrize("words", [["plugins"], ["plugins", "list"]])
+def test_plugins_of_the_hub_are_listed(hub: FakeHub, run: Run, words: list[str]) -> None:
+    hub.answers["GET /v1/plugins"] = Reply(LISTED)
+    rows = [line.split() for line in run(*words).out.splitlines()]
+    assert rows == [
+        ["PLUGIN", "TYPE", "RUNTIME", "STATE", "HEALTH", "CALLS", "FAILED", "REMARK"],
+        ["clock", "direct", "inline", "ready", "ok"],
+        ["probe", "hybrid", "process", "ready", "failing", "3", "2", "no", "ink"],
+        ["dice", "refused", "failing", "plugin.toml:", "entri:", "unknown", "key"],
+    ]
+    assert json.loads(run(*words, "--json").out) == LISTED
+
+
+@pytest.mark.parametrize("lang", ["python", "node", "sh"])
+@pytest.mark.parametrize("kind", ["direct", "hybrid"])
+def test_a_new_plugin_passes_its_test_the_check_and_a_call(
+    run: Run, tmp_path: Path, kind: str, lang: str
+) -> None:
+    made = run("plugins", "new", "mine", "--type", kind, "--lang", lang, "--into", str(tmp_path / "own"))
+    folder = tmp_path / "own/mine"
+    assert made.out.startswith(f"{folder} is ready:\n")
+    tested = subprocess.run(
+        [sys.executable, "-m", "unittest"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=NET_S,
+        check=False,
+    )
+    assert (tested.returncode, "Ran 1 test" in tested.stderr) == (0, True), tested.stderr
+    checked = run("plugins", "check", str(folder))
+    assert (checked.code, checked.out) == (0, f"{folder} is good; tools: mine\n")
+    config = tmp_path / "config.toml"
+    config.write_text('[plugins]\ndirectories = ["own"]\n')
+    told = call(run, "mine", '{"text": "哦"}', config=config)
+    assert (told.code, json.loads(told.out)) == (0, {"heard": {"text": "哦"}})
+    assert ("progress: 50% half of it\n" in told.err) == (kind == "hybrid")
+
+
+def test_what_is_there_is_not_touched(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    ran = run("plugins", "new", "mine", "--into", str(tmp_path))
+    assert (ran.code, ran.err) == (2, f"apexbridge: {tmp_path}/mine is there already\n")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../mine", "Mine", "mine.toml", "", "9", "/tmp/mine"])
+def test_a_name_is_no_path(run: Run, tmp_path: Path, name: str) -> None:
+    assert run("plugins", "new", name, "--into", str(tmp_path)).code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_can_not_be_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = run("plugins", "new", "mine", "--into", str(tmp_path / "file"))
+    assert (ran.code, "can not be made: Not a directory" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ('displayname = "x"', 'displayname: unknown key, did you mean "display_name"?'),
+        ("[parameters]\ntype = 5", "parameters: "),
+        (
+            '[sentences.en]\nphrases = [{tool = "probe", say = ["(a"], answer = "b"}]',
+            "sentences.en.phrases[0]: ",
+        ),
+        ('[sentences.en]\nphrases = [{tool = "x", say = ["a"], answer = "b"}]', 'did you mean "probe"?'),
+    ],
+)
+def test_a_check_says_what_is_wrong(run: Run, folder: Path, more: str, fault: str) -> None:
+    write(folder, "", more=more)
+    ran = run("plugins", "check", str(folder))
+    assert ran.code == 1
+    assert ran.out.startswith(f"{folder}")
+    assert fault in ran.out
+    as_json = json.loads(run("plugins", "check", str(folder), "--json").out)
+    assert as_json["faults"] == ran.out.splitlines()
+
+
+def test_a_check_of_what_is_no_plugin(run: Run, tmp_path: Path) -> None:
+    assert run("plugins", "check", str(tmp_path / "nowhere")).code == 5
+    ran = run("plugins", "check", str(tmp_path))
+    assert (ran.code, ran.out) == (1, f"{tmp_path}: there is no plugin.toml in it\n")
+
+
+def test_what_a_call_says_goes_to_stderr(run: Run, folder: Path) -> None:
+    code = "import sys; print('aha', file=sys.stderr); print('[1]')"
+    told = call(run, "probe", config=write(folder, code, kind="direct"))
+    assert json.loads(told.out) == [1]
+    assert "text=aha" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["nothing"], 5, "there is no plugin 'nothing' (there are: agenda, "),
+        (["agenda"], 2, "say which tool: agenda.agenda_list, agenda.agenda_add, agenda.agenda_remove"),
+        (["agenda.nothing"], 2, "say which tool: agenda.agenda_list"),
+        (["clock", "[]"], 2, "the arguments are no JSON object: "),
+        (["clock", '{"zone": "Atlantis"}'], 1, "LookupError: no time zone 'Atlantis'"),
+        (["clock", '{"zon": 1}'], 1, ""),
+    ],
+)
+def test_what_can_not_be_called_is_one_line(run: Run, words: list[str], code: int, line: str) -> None:
+    ran = call(run, *words)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith(f"apexbridge: {line}")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_plugin_that_does_not_load_says_why(run: Run, folder: Path) -> None:
+    ran = call(run, "probe", config=write(folder, "", more="entri = 1"))
+    assert ran.code == 5
+    assert 'entri: unknown key, did you mean "entry"?' in ran.err
+
+
+def test_a_failed_callback_is_a_failed_call(run: Run, folder: Path) -> None:
+    config = write(
+        folder, TELL + "tell(task='other', status='success')\ntell(status='failed', error='no\\nink')"
+    )
+    ran = call(run, "probe", config=config)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.splitlines() == [
+        "pending: task t",
+        "a callback for another task: other",
+        "apexbridge: no ink",
+    ]
+
+
+def test_a_result_that_never_comes_is_waited_for_as_the_manifest_says(run: Run, folder: Path) -> None:
+    config = write(folder, TELL + "sys.stdin.read()\n", more="async = { expires_s = 0.2 }")
+    ran = call(run, "probe", config=config)
+    assert (ran.code, ran.err.splitlines()[-1]) == (
+        1,
+        "apexbridge: probe did not bring its result within 0.2 s.",
+    )
+
+
+def test_ctrl_c_ends_the_plugin_with_all_its_processes(folder: Path, tmp_path: Path) -> None:
+    """The plugin's child holds a pipe open that ends with it."""
+    pipe = tmp_path / "alive"
+    os.mkfifo(pipe)
+    code = (
+        TELL
+        + f"import subprocess\nsubprocess.run(['sh', '-c', 'exec sleep 600 > {pipe}'], start_new_session=True)"
+    )
+    config = write(folder, code)
+    command = [sys.executable, "-m", "apexbridge_trio", "plugins", "call", "probe", "--config", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        with pipe.open("rb") as alive:  # opens once the child has it open too
+            running.send_signal(signal.SIGINT)
+            assert alive.read() == b""
+        out, err = running.communicate(timeout=NET_S)
+    assert (running.returncode, out) == (130, b"")
+    assert err.splitlines()[-1] == b"apexbridge: stopped"
+
+
+async def test_the_listener_takes_only_what_is_a_callback_of_its_task() -> None:
+    listener = Listener()
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as client:
+        await nursery.start(listener.run)
+        with trio.fail_after(NET_S):
+            own = f"{listener.address.base_url}/probe/t"
+            guessed = own.replace(listener.address.token, "x" * 43)
+            good = {"status": "success", "output": 5}
+            assert (await client.post(guessed, json=good)).status_code == 404
+            assert (await client.get(own)).status_code == 404
+            assert (await client.post(own, content=b"nonsense")).status_code == 400
+            assert (await client.post(own, content=b"x" * 1_048_577)).status_code == 413
+            assert (await client.post(own, json=good)).json() == {"status": "success"}
+            task_id, callback = await listener.callbacks.receive()
+            assert (task_id, callback.value) == ("t", 5)
+        nursery.cancel_scope.cancel(reason="the test is over")

@@ -1,0 +1,75 @@
+"""Plugins as people meet them: asked for in a chat of a real hub, and tried on the command line."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from tests.harness import process
+from tests.plugins.folders import SHIPPED
+
+NET_S = 60
+
+
+def fill(folder: Path, *names: str) -> None:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text(name)
+
+
+def allow(state: Path, folder: Path) -> None:
+    """Allow one folder to be sorted, as its owner does."""
+    own = state / "plugins/file_organize"
+    own.mkdir(parents=True)
+    (own / "config.env").write_text(f"ALLOWED_DIRECTORIES={folder}\n")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+async def test_the_embedded_model_sorts_a_folder_and_answers_when_the_callback_came(tmp_path):
+    folder = tmp_path / "Downloads"
+    fill(folder, "a.jpg", "b.jpg", "c.pdf", "d")
+    allow(tmp_path, folder)
+    async with process.hub(tmp_path) as hub, httpx.AsyncClient(trust_env=False, timeout=NET_S) as client:
+        asked = {"messages": [{"role": "user", "content": "Please sort the Downloads folder by kind."}]}
+        reply = await client.post(f"{hub.url}/v1/chat/completions", json=asked)
+    assert reply.json()["choices"][0]["message"]["content"] == (
+        "Downloads is sorted: 4 files moved (1 to Documents, 2 to Images, 1 to Others)."
+    )
+    assert reply.json()["apex"] == {"rounds": 2}
+    assert names_in(folder) == ["Documents/c.pdf", "Images/a.jpg", "Images/b.jpg", "Others/d"]
+    said = hub.said.decode()
+    words = re.findall(r"callback=(\w+)", said)
+    assert words == ["progress"] * 4 + ["accepted"]
+    (result,) = (tmp_path / "async_results/file_organize").iterdir()
+    assert json.loads(result.read_text("utf-8"))["output"]["moved"] == 4
+    assert "apx_cb_" not in said
+
+
+# One call of each plugin that comes with the hub, and what its result must hold.
+CALLS = [
+    ("clock", "{}", {"utc_offset": "+0000"}),
+    ("agenda.agenda_list", '{"date": "2026-11-25"}', {"count": 0}),
+    ("household.household_remember", '{"note": "bins on Tuesday"}', {"remembered": "bins on Tuesday"}),
+    ("file_organize", '{"directory": "Downloads", "dry_run": true}', {"moved": 1, "dry_run": True}),
+]
+
+
+def test_the_table_has_every_shipped_plugin():
+    shipped = {file.parent.name for file in SHIPPED.glob("*/plugin.toml")}
+    assert {name.partition(".")[0] for name, _, _ in CALLS} == shipped
+
+
+@pytest.mark.parametrize(("tool", "arguments", "holds"), CALLS, ids=[name for name, _, _ in CALLS])
+async def test_each_shipped_plugin_can_be_called(tmp_path, monkeypatch, tool, arguments, holds):
+    monkeypatch.setenv("TZ", "UTC")
+    fill(tmp_path / "Downloads", "a.jpg")
+    allow(tmp_path, tmp_path / "Downloads")
+    with trio.fail_after(NET_S):
+        out = await process.command("plugins", "call", tool, arguments, "--state", str(tmp_path))
+    assert holds.items() <= json.loads(out).items()

@@ -68,15 +68,7 @@ def open_hub(
     """Compose the rooms; what they hold open is closed on leaving, synchronously."""
     with ExitStack() as stack:
         store = stack.enter_context(Store(state))
-        zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
-        directories = [shipped("plugins"), *(Path(name) for name in config.plugins.directories)]
-        plugins = Plugins.load(
-            directories,
-            state=state,
-            clock=lambda: datetime.now(zone),
-            strict=config.plugins.strict,
-            kill_grace_s=config.plugins.kill_grace_s,
-        )
+        plugins = load_plugins(config, state)
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         for name, note in plugins.notes.items():
@@ -99,6 +91,18 @@ def open_hub(
             embedded=embedded,
             started=trio.current_time(),
         )
+
+
+def load_plugins(config: Config, state: Path) -> Plugins:
+    """Load the plugins that come with the hub, and those of the config's directories; blocks."""
+    zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
+    return Plugins.load(
+        [shipped("plugins"), *map(Path, config.plugins.directories)],
+        state=state,
+        clock=lambda: datetime.now(zone),
+        strict=config.plugins.strict,
+        kill_grace_s=config.plugins.kill_grace_s,
+    )
 
 
 def _pendings(config: Config, state: Path, store: Store, stack: ExitStack) -> Pendings:

@@ -2,10 +2,8 @@
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 import trio
@@ -14,11 +12,12 @@ from apexbridge_trio import log
 from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.listener import Listener
 from apexbridge_trio.cli.words import printable
-from apexbridge_trio.config import Config, config_path, load, shipped, state_directory
+from apexbridge_trio.config import config_path, load, state_directory
+from apexbridge_trio.daemon import load_plugins
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
-from apexbridge_trio.plugins import CallContext, Later, Pending, Plugins, Tool, machine_zone
+from apexbridge_trio.plugins import CallContext, Later, Pending, Plugins, Tool
 
 _WHO: Final = Principal("cli", scopes=frozenset({"chat"}))
 
@@ -37,7 +36,7 @@ def run(wanted: str, text: str, *, config: Path | None, state: Path | None) -> A
     directory = state_directory(state, os.environ)
     loaded = load(config_path(config, directory), env=os.environ)
     log.configure("info", "text")
-    plugins = _plugins(loaded, directory)
+    plugins = load_plugins(loaded, directory)
     tool = find(plugins, wanted)
     attempt = Attempt(tool, arguments, loaded.callbacks.expires_s)
     try:
@@ -54,17 +53,6 @@ def _decoded(text: str) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as fault:
         raise Failure(f"the arguments are no JSON object: {fault}", Exit.USAGE) from None
-
-
-def _plugins(config: Config, state: Path) -> Plugins:
-    zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
-    return Plugins.load(
-        [shipped("plugins"), *map(Path, config.plugins.directories)],
-        state=state,
-        clock=lambda: datetime.now(zone),
-        strict=config.plugins.strict,
-        kill_grace_s=config.plugins.kill_grace_s,
-    )
 
 
 def find(plugins: Plugins, wanted: str) -> Tool:

@@ -38,6 +38,9 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 # A child's end wakes the guard; this is how often it looks anyway, for what forks meanwhile, seconds.
 LOOK_AGAIN_S = 0.02
 
+# Whoever ends the hub's service sends these to all its processes at once; the hub says when.
+PATIENT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,8 +84,10 @@ class Guard:
             most = self.memory_mb * 1024 * 1024
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that is inherited
             signal.signal(number, signal.SIG_DFL)
+        # What came since the fork is delivered now: it may have been the SIGTERM of `end`.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PATIENT)
         os.execvp(command[0], command)  # noqa: S606  # the plugin is what is to be run
 
     def watch(self) -> None:
@@ -95,6 +100,7 @@ class Guard:
 
     def end(self) -> None:
         """End whatever is left, and say so."""
+        self.main = 0  # an exit from here on is our doing, not news
         doomed = descendants(os.getpid())
         for pid in doomed:
             # A process that is reaped in this very moment and whose id is taken anew is the one
@@ -192,9 +198,7 @@ def write(path: str, text: str) -> None:
 def main(control: str, grace_s: str, memory_mb: str, network: str, cgroup: str, *command: str) -> None:
     """Guard one command."""
     os.set_inheritable(int(control), False)  # noqa: FBT003  # it takes no names
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Whoever ends the hub's service ends all its processes at once; the hub says when.
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, PATIENT)
     guard = Guard(int(control), float(grace_s), int(memory_mb), cgroup)
     try:
         libc("prctl", PR_SET_CHILD_SUBREAPER, 1)

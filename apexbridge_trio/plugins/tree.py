@@ -144,9 +144,6 @@ class Tree:
     async def _sweep(self, process: trio.Process) -> None:
         process.kill()
         killed: set[int] = set()
-        if self._cgroup:
-            with suppress(OSError):
-                (self._cgroup / "cgroup.kill").write_text("1")
         with trio.move_on_after(MARGIN_S):
             await process.wait()
             while left := marked(f"{MARK}={self._mark}".encode()):
@@ -155,9 +152,8 @@ class Tree:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 await trio.sleep(_LOOK_AGAIN_S)
-        if self._cgroup:
-            with suppress(OSError):
-                self._cgroup.rmdir()
+            while self._cgroup and not _is_removed(self._cgroup):  # noqa: ASYNC110  # the kernel sets no event
+                await trio.sleep(_LOOK_AGAIN_S)
         self._remarks |= {"processes": len(killed), "how": "mark"}
 
     def _hear(self, data: bytes) -> None:
@@ -228,3 +224,11 @@ def marked(mark: bytes) -> set[int]:
             if mark in path.read_bytes().split(b"\0"):
                 found.add(int(path.parent.name))
     return found
+
+
+def _is_removed(cgroup: Path) -> bool:
+    """End who is in a control group, and remove it if that has come to pass."""
+    with suppress(OSError):
+        (cgroup / "cgroup.kill").write_text("1")
+        cgroup.rmdir()
+    return not cgroup.exists()

@@ -47,6 +47,7 @@ class PendingCall:
         self._tool = tool
         self._flight = flight
         self._is_named = False
+        self._is_taken = False
         self._callback: Callback | None = None
         self._ended = trio.Event()
 
@@ -96,7 +97,10 @@ class PendingCall:
                 if self.is_stopped:
                     with trio.move_on_after(LEAVE_S, shield=True):
                         await self.leave()
-        return pending if self.state is None else self._outcome()
+        if self.state is None:
+            return pending
+        self._is_taken = True
+        return self._outcome()
 
     def hear(self, verdict: Verdict, callback: Callback) -> None:
         """Take what a callback said, once it is on disk."""
@@ -116,19 +120,19 @@ class PendingCall:
         After an interrupt it waits until the disk and the plugin's processes have followed, so that
         the receipt is true: to be called in a shield, bounded by `LEAVE_S`.
         """
-        if self.state is not None:
-            self._journal.post(partial(self._ledger.taken, self.call_id))
-        elif self.is_stopped:
+        if self.state is None and self.is_stopped:
             # First, so that no callback comes between.
             withdrawn = self._journal.post(partial(self._ledger.withdraw, self.call_id))
             await self.close_running()
             await withdrawn.wait()
             # A callback may have been the first after all.
             self.state = self.state or "interrupted"
-        elif self._is_named:
+        elif self.state is None and self._is_named:
             return
-        else:
+        elif self.state is None:
             self._journal.post(partial(self._ledger.close, self.call_id))
+        elif self._is_taken:
+            self._journal.post(partial(self._ledger.taken, self.call_id))
         await self.close_running()
 
     async def close_running(self) -> None:

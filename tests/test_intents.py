@@ -376,7 +376,7 @@ async def test_bad_templates_are_faults_and_the_rest_works() -> None:
 
 
 async def test_warming_in_a_thread_is_enough(fresh_home: Home) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         assert await trio.to_thread.run_sync(fresh_home.model.warm) == []
     assert await fresh_home.turn("现在几点") == "现在是 08:00（11月22日 星期日）。"
 

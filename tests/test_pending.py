@@ -24,7 +24,7 @@ from tests.harness.kill import kill_at_every_step
 from tests.harness.world import Tool, open_world
 
 ANNE = Principal("anne")
-SAFETY_S = 20.0
+SAFETY_S = 60.0
 
 
 def said(status="success", **fields):

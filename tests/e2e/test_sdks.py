@@ -46,7 +46,7 @@ def ask(text, model="hello", **rest):
 
 async def in_thread(work):
     """The SDKs' own event loop is not Trio; each call runs in a thread, within a bound."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         return await trio.to_thread.run_sync(work)
 
 
@@ -146,7 +146,7 @@ async def test_closing_the_sdks_stream_closes_the_provider(local, world):
         answer.close()
 
     await in_thread(stream)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert (await process.closed(world.provider, 0))["closedBy"] == "peer"
 
 

@@ -10,7 +10,7 @@ from tests.relay.asking import PATH, body_of, pool_of
 
 
 async def test_the_provider_as_a_process_tells_when_its_connection_was_closed() -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with provider() as running:
             pool = pool_of(base_url=f"{running.url}/v1")
             async with pool.open(b"POST", PATH, [], body_of("endless", stream=True)) as response:

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
 
 # A safety net for the start of a process on a busy machine, not a bound that is tested.
-START_S = 30.0
-STOP_S = 20.0
+START_S = 60.0
+STOP_S = 60.0
 
 
 @dataclass

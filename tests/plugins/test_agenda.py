@@ -424,7 +424,7 @@ async def test_a_full_disk_leaves_the_old_file(agenda: Agenda, monkeypatch: pyte
 
 
 async def test_adds_side_by_side_lose_nothing(agenda: Agenda) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for n in range(25):
                 nursery.start_soon(agenda.add, f"event {n:02}")

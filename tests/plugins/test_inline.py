@@ -151,7 +151,7 @@ async def test_an_interrupt_at_any_step_leaves_the_slots_free(
         assert await call_tool(tool, {"do": "hold", "n": 1}) == 0
 
     async def check(_: bool) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert await call_tool(tool, {}) is not None
 
     assert await kill_at_every_step(scenario, check) >= 2

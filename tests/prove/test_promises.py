@@ -139,7 +139,7 @@ async def run_batch(hub, client, numbers, at_once):
 
 async def settled(hub, client, key):
     """Wait until the drops were noticed; then nothing is in flight."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while await flights(hub, client, key):
             await trio.lowlevel.checkpoint()
 

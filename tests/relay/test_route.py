@@ -147,7 +147,7 @@ async def tunnel(stream: trio.SocketStream) -> None:
 
 @pytest.mark.parametrize("is_proxied", [False, True])
 async def test_tls_direct_and_through_a_tunnel(is_proxied: bool, certificate: Path, trusted: None) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with tls_provider(certificate) as (provider, port), trio.open_nursery() as nursery:
             proxy = ""
             if is_proxied:
@@ -167,14 +167,14 @@ async def test_tls_direct_and_through_a_tunnel(is_proxied: bool, certificate: Pa
 
 async def test_a_certificate_nobody_trusts_is_unreachable(certificate: Path) -> None:
     tls_context.cache_clear()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with tls_provider(certificate) as (_, port):
             with pytest.raises(UpstreamUnreachable, match="not trusted"):
                 await ask(pool_of(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
 
 
 async def test_plain_http_where_tls_was_meant_is_unreachable() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with FakeUpstream() as provider:
             port = await provider.listen()
             with pytest.raises(UpstreamUnreachable, match="TLS failed"):
@@ -182,7 +182,7 @@ async def test_plain_http_where_tls_was_meant_is_unreachable() -> None:
 
 
 async def test_an_unknown_host_and_a_closed_port_are_unreachable() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         with pytest.raises(UpstreamUnreachable, match="host name is not known"):
             await ask(pool_of(base_url="http://no-such-host.invalid/v1"), "hello")
         with pytest.raises(UpstreamUnreachable, match="refused or lost"):

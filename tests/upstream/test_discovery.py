@@ -129,7 +129,7 @@ async def test_killed_at_every_step_of_a_look_the_next_one_works(autojump_clock:
 
 
 async def test_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with FakeUpstream(key=KEY) as provider:
             base_url = f"http://127.0.0.1:{await provider.listen()}/v1"
             upstream = Upstream(entry_of(base_url=base_url, api_key=Secret(KEY)))
@@ -138,7 +138,7 @@ async def test_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_local_providers_with_models_are_found() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with FakeUpstream() as ollama, FakeUpstream() as other:
             other.models_as = "garbage"
             places = [("other", await other.listen()), ("nobody", 9), ("ollama", await ollama.listen())]

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,21 +32,28 @@ def names_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_the_embedded_model_sorts_a_folder_and_answers_when_the_callback_came(tmp_path):
+async def ask(client: httpx.AsyncClient, url: str, text: str) -> dict[str, Any]:
+    reply = await client.post(
+        f"{url}/v1/chat/completions", json={"messages": [{"role": "user", "content": text}]}
+    )
+    answer: dict[str, Any] = reply.json()
+    assert answer["apex"] == {"rounds": 2}
+    return answer["choices"][0]["message"]
+
+
+async def test_the_embedded_model_calculates_and_sorts_a_folder_that_calls_back(tmp_path):
     folder = tmp_path / "Downloads"
     fill(folder, "a.jpg", "b.jpg", "c.pdf", "d")
     allow(tmp_path, folder)
     async with process.hub(tmp_path) as hub, httpx.AsyncClient(trust_env=False, timeout=NET_S) as client:
-        asked = {"messages": [{"role": "user", "content": "Please sort the Downloads folder by kind."}]}
-        reply = await client.post(f"{hub.url}/v1/chat/completions", json=asked)
-    assert reply.json()["choices"][0]["message"]["content"] == (
+        assert (await ask(client, hub.url, "计算 (3+4)×2"))["content"] == "(3 + 4) × 2 = 14"
+        sorted_ = await ask(client, hub.url, "Please sort the Downloads folder by kind.")
+    assert sorted_["content"] == (
         "Downloads is sorted: 4 files moved (1 to Documents, 2 to Images, 1 to Others)."
     )
-    assert reply.json()["apex"] == {"rounds": 2}
     assert names_in(folder) == ["Documents/c.pdf", "Images/a.jpg", "Images/b.jpg", "Others/d"]
     said = hub.said.decode()
-    words = re.findall(r"callback=(\w+)", said)
-    assert words == ["progress"] * 4 + ["accepted"]
+    assert re.findall(r"callback=(\w+)", said) == ["progress"] * 4 + ["accepted"]
     (result,) = (tmp_path / "async_results/file_organize").iterdir()
     assert json.loads(result.read_text("utf-8"))["output"]["moved"] == 4
     assert "apx_cb_" not in said
@@ -53,6 +61,7 @@ async def test_the_embedded_model_sorts_a_folder_and_answers_when_the_callback_c
 
 # One call of each plugin that comes with the hub, and what its result must hold.
 CALLS = [
+    ("calculator", '{"expression": "15% of 240"}', {"result": "36"}),
     ("clock", "{}", {"utc_offset": "+0000"}),
     ("agenda.agenda_list", '{"date": "2026-11-25"}', {"count": 0}),
     ("household.household_remember", '{"note": "bins on Tuesday"}', {"remembered": "bins on Tuesday"}),

@@ -119,7 +119,7 @@ class Turn:
 
     def _first_fields(self) -> Mapping[str, Any]:
         fields: dict[str, Any] = dict(self.fields)
-        fields["messages"] = with_system(fields["messages"], self.model.system)
+        fields["messages"] = with_system(fields["messages"], self.toolbox.worded(self.model.system))
         if self.hub_tools:
             theirs: Sequence[Raw] = (
                 msgspec.json.decode(fields.get("tools", b"null"), type=list[Raw] | None) or ()

@@ -45,7 +45,6 @@ from apexbridge_trio.plugins import Plugins, machine_zone
 from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import Store
-from apexbridge_trio.tools import Toolbox
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
 from apexbridge_trio.web.guards import CALLBACKS
@@ -85,7 +84,6 @@ def open_hub(
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,
             plugins=plugins,
-            toolbox=Toolbox(plugins.tools, pendings),
             pendings=pendings,
             keys=Keys(store),
             embedded=embedded,
@@ -102,6 +100,7 @@ def load_plugins(config: Config, state: Path) -> Plugins:
         clock=lambda: datetime.now(zone),
         strict=config.plugins.strict,
         kill_grace_s=config.plugins.kill_grace_s,
+        mcp=config.plugins.mcp,
     )
 
 

@@ -26,8 +26,13 @@ class Hub:
     backgrounds: Backgrounds
     models: ModelTable
     plugins: Plugins
-    toolbox: Toolbox
     pendings: Pendings
     keys: Keys
     embedded: IntentModel
     started: float
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """What plugins offer now; a turn keeps the one it began with."""
+        offer = self.plugins.offer
+        return Toolbox(offer.tools, self.pendings, {name: text.value for name, text in offer.texts.items()})

@@ -8,8 +8,9 @@ model is told that the task is pending, and the result is for its owner. If the 
 failed, the tool is called again, as often as its manifest allows.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import trio
@@ -21,6 +22,9 @@ from apexbridge_trio.models import ToolChoice
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import CallContext, Later, Pending, Tool
 from apexbridge_trio.protocol.openai import Call, encode
+
+# A plugin's name in a prompt; any other pair of braces is left alone.
+_NAMED: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 State = Literal["success", "pending", "failed", "interrupted", "timed_out"]
 
@@ -42,16 +46,24 @@ class Outcome(Struct, frozen=True):
 
 
 class Toolbox:
-    """All tools the hub can run, by name.
+    """All tools the hub can run, by name, and the texts that go into prompts, at one moment.
 
     Args:
         tools: By the name the model calls.
         pendings: Where calls that answer later are waited for.
+        texts: Of static plugins, by the name that a prompt calls them.
     """
 
-    def __init__(self, tools: Mapping[str, Tool], pendings: Pendings) -> None:
+    def __init__(
+        self, tools: Mapping[str, Tool], pendings: Pendings, texts: Mapping[str, str] | None = None
+    ) -> None:
         self._tools = tools
         self._pendings = pendings
+        self._texts = texts or {}
+
+    def worded(self, prompt: str) -> str:
+        """Return a prompt with the text of a static plugin wherever ``{{name}}`` names one."""
+        return _NAMED.sub(lambda found: self._texts.get(found[1], found[0]), prompt)
 
     def chosen(self, offered: ToolChoice, wanted: Literal["auto", "none"] | list[str]) -> list[str]:
         """Return the names a model is offered and the request wants, in the toolbox's order."""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from apexbridge_trio.config.lines import Place
-from apexbridge_trio.config.schema import EMBEDDED, Config, Model, Upstream
+from apexbridge_trio.config.schema import EMBEDDED, Config, Mcp, Model, Upstream
 from apexbridge_trio.config.toml import nearest
 from apexbridge_trio.errors import ConfigInvalid
 
@@ -54,8 +54,11 @@ def find_faults(config: Config, fault: Fault) -> None:
         fault(("server", "bind"), wrong.message)
     _check_url(config.server.public_url, ("server", "public_url"), fault)
     _check_zone(config.plugins.timezone, fault)
-    _check_unique((entry.name for entry in config.upstreams), "upstreams", "name", fault)
-    _check_unique((entry.id for entry in config.models), "models", "id", fault)
+    _check_unique((entry.name for entry in config.upstreams), ("upstreams",), "name", fault)
+    _check_unique((entry.id for entry in config.models), ("models",), "id", fault)
+    _check_unique((entry.name for entry in config.plugins.mcp), ("plugins", "mcp"), "name", fault)
+    for number, server in enumerate(config.plugins.mcp):
+        _check_mcp(server, ("plugins", "mcp", number), fault)
     for number, upstream in enumerate(config.upstreams):
         _check_upstream(upstream, ("upstreams", number), fault)
     for number, model in enumerate(config.models):
@@ -74,6 +77,17 @@ def _check_upstream(upstream: Upstream, place: Place, fault: Fault) -> None:
             fault((*place, "headers", name), "expected one line of printable ASCII")
 
 
+def _check_mcp(server: Mcp, place: Place, fault: Fault) -> None:
+    _check_url(server.url, (*place, "url"), fault)
+    if bool(server.command) is bool(server.url):
+        fault(place, "a server has a command or a url, one of the two")
+    if server.command and (server.api_key_file or server.api_key_env):
+        key = "api_key_file" if server.api_key_file else "api_key_env"
+        fault((*place, key), "a key is sent to a url; a command finds its own in its config.env")
+    if server.api_key_file and server.api_key_env:
+        fault((*place, "api_key_env"), "one source of the key is enough; api_key_file is set too")
+
+
 def _check_model(model: Model, config: Config, place: Place, fault: Fault) -> None:
     _check_known(
         model.upstream, [entry.name for entry in config.upstreams], "upstream", (*place, "upstream"), fault
@@ -89,11 +103,11 @@ def _check_known(name: str, known: list[str], what: str, place: Place, fault: Fa
         fault(place, f"there is no {what} {name!r}{nearest(name, known)}")
 
 
-def _check_unique(names: Iterable[str], table: str, key: str, fault: Fault) -> None:
+def _check_unique(names: Iterable[str], table: Place, key: str, fault: Fault) -> None:
     seen: Counter[str] = Counter()
     for number, name in enumerate(names):
         if name and seen[name]:
-            fault((table, number, key), f"{name!r} is taken by an entry above")
+            fault((*table, number, key), f"{name!r} is taken by an entry above")
         seen[name] += 1
 
 

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from apexbridge_trio.config.checks import Fault, find_faults
 from apexbridge_trio.config.lines import Place
 from apexbridge_trio.config.places import FILE, shipped
-from apexbridge_trio.config.schema import Callbacks, Config, Upstream
+from apexbridge_trio.config.schema import Callbacks, Config, Mcp, Upstream
 from apexbridge_trio.config.secret import (
     Secret,
     find_secret_file,
@@ -24,6 +24,9 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.redaction import MASK, hide
 
 log = get_logger("config")
+
+# An entry that may have a key of its own.
+Keyed = TypeVar("Keyed", Upstream, Mcp)
 
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 
@@ -73,7 +76,13 @@ def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) 
     for number, directory in enumerate(directories):
         if not directory.is_dir():
             fault(("plugins", "directories", number), "there is no such folder")
-    plugins = msgspec.structs.replace(config.plugins, directories=[str(one) for one in directories])
+    mcp = [
+        _with_key(server, ("plugins", "mcp", number), base, env, fault)
+        for number, server in enumerate(config.plugins.mcp)
+    ]
+    plugins = msgspec.structs.replace(config.plugins, directories=[str(one) for one in directories], mcp=mcp)
+    for upstream in config.upstreams:
+        _hide_headers(upstream)
     upstreams = [
         _with_key(upstream, ("upstreams", number), base, env, fault)
         for number, upstream in enumerate(config.upstreams)
@@ -95,22 +104,25 @@ def _with_signing_secrets(
     return msgspec.structs.replace(callbacks, signing_secrets=secrets)
 
 
-def _with_key(upstream: Upstream, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Upstream:
+def _hide_headers(upstream: Upstream) -> None:
     for name, value in upstream.headers.items():
         if _SECRET_HEADER.search(name):
             hide(value)
-    key = "api_key_file" if upstream.api_key_file else "api_key_env"
+
+
+def _with_key(entry: Keyed, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Keyed:
+    key = "api_key_file" if entry.api_key_file else "api_key_env"
     try:
-        return msgspec.structs.replace(upstream, api_key=_key_of(upstream, base, env))
+        return msgspec.structs.replace(entry, api_key=_key_of(entry, base, env))
     except ConfigInvalid as wrong:
         fault((*place, key), wrong.message)
-        return upstream
+        return entry
 
 
-def _key_of(upstream: Upstream, base: Path, env: Mapping[str, str]) -> Secret | None:
-    if upstream.api_key_file:
-        return _secret_of_file(upstream.api_key_file, base, env)
-    return secret_from_env(upstream.api_key_env, env) if upstream.api_key_env else None
+def _key_of(entry: Upstream | Mcp, base: Path, env: Mapping[str, str]) -> Secret | None:
+    if entry.api_key_file:
+        return _secret_of_file(entry.api_key_file, base, env)
+    return secret_from_env(entry.api_key_env, env) if entry.api_key_env else None
 
 
 def _secret_of_file(name: str, base: Path, env: Mapping[str, str]) -> Secret:

@@ -78,6 +78,22 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system: str = ""
 
 
+class Mcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server of the Model Context Protocol whose tools the hub offers.
+
+    Attributes:
+        api_key: What `api_key_file` or `api_key_env` led to when the config was loaded.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    command: list[Name] = field(default_factory=list)
+    url: str = ""
+    allow_network: bool = False
+    api_key_file: str = ""
+    api_key_env: str = ""
+    api_key: Annotated[Secret | None, Meta(extra={"toml": False})] = None
+
+
 class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where plugins are, the time zone they live in, and how they are held."""
 
@@ -85,6 +101,7 @@ class Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timezone: str = ""
     kill_grace_s: Seconds = 2.0
     strict: bool = False
+    mcp: list[Mcp] = field(default_factory=list)
 
 
 class Callbacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

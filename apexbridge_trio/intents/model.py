@@ -99,6 +99,7 @@ class IntentModel:
     def __init__(self, plugins: Declared) -> None:
         self._plugins = plugins
         self._matcher: Matcher | None = None
+        self._compiled: object = None
 
     def warm(self) -> list[str]:
         """Compile sentences and answers, so that the first question is answered at once.
@@ -114,8 +115,9 @@ class IntentModel:
 
     @property
     def _known(self) -> Matcher:
-        if self._matcher is None:
-            self._matcher = Matcher(self._plugins.sentences)
+        sentences = self._plugins.sentences
+        if self._matcher is None or self._compiled is not sentences:
+            self._matcher, self._compiled = Matcher(sentences), sentences
         return self._matcher
 
     @asynccontextmanager

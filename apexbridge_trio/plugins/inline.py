@@ -47,19 +47,52 @@ class PluginHome:
 Function = Callable[[dict[str, Any], PluginHome], Awaitable[Any]]
 
 
-def load_tools(folder: Path, manifest: Manifest, home: PluginHome) -> list[PluginTool]:
-    """Import a plugin's entry and bind its functions.
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A plugin's entry, imported."""
+
+    manifest: Manifest
+    module: ModuleType
+    home: PluginHome
+    slots: trio.CapacityLimiter
+
+    def tool(self, declared: DeclaredTool) -> PluginTool:
+        """Return the tool that is the function of its name.
+
+        Raises:
+            ToolFailed: There is no such function.
+            ConfigInvalid: Its parameters are no JSON Schema.
+        """
+        run = _bound(self._function(declared.name), self.home, self.slots)
+        return declare(self.manifest, declared, "plugin", run)
+
+    async def serve(self) -> None:
+        """Run what is named ``run``, for as long as a service is up.
+
+        Raises:
+            ToolFailed: Whatever it raised.
+        """
+        with boundary():
+            await self.module.run(self.home)
+
+    def _function(self, name: str) -> Function:
+        found: Function | None = getattr(self.module, name, None)
+        if found is None or not inspect.iscoroutinefunction(found):
+            raise ToolFailed(f"{self.manifest.entry} has no async function {name}")
+        return found
+
+
+def load_code(folder: Path, manifest: Manifest, home: PluginHome) -> Code:
+    """Import a plugin's entry.
 
     Raises:
-        ToolFailed: The module can not be imported, or a declared function is not in it.
-        ConfigInvalid: A tool's parameters are no JSON Schema.
+        ToolFailed: It can not be imported, or is a service without ``run``.
     """
-    module = load_module(folder, manifest)
     slots = trio.CapacityLimiter(manifest.limits.max_concurrency)
-    return [
-        declare(manifest, tool, "plugin", _bound(_function(module, tool, manifest.entry), home, slots))
-        for tool in manifest.declared_tools
-    ]
+    code = Code(manifest, load_module(folder, manifest), home, slots)
+    if manifest.type == "service" and not inspect.iscoroutinefunction(getattr(code.module, "run", None)):
+        raise ToolFailed(f"{manifest.entry} has no async function run")
+    return code
 
 
 def _bound(function: Function, home: PluginHome, slots: trio.CapacityLimiter) -> Run:
@@ -97,10 +130,3 @@ def load_module(folder: Path, manifest: Manifest) -> ModuleType:
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
             del sys.modules[name]
         raise
-
-
-def _function(module: ModuleType, tool: DeclaredTool, entry: str) -> Function:
-    found: Function | None = getattr(module, tool.name, None)
-    if found is None or not inspect.iscoroutinefunction(found):
-        raise ToolFailed(f"{entry} has no async function {tool.name}")
-    return found

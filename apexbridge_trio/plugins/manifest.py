@@ -68,6 +68,16 @@ class Async(Struct, frozen=True, forbid_unknown_fields=True):
     expires_s: Positive | None = None
 
 
+class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a static plugin is asked for its text again.
+
+    Args:
+        every_s: Seconds between one text and the next. An hour is what a note on the fridge can be late.
+    """
+
+    every_s: Positive = 3600.0
+
+
 class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One tool of a plugin."""
 
@@ -78,15 +88,22 @@ class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of a ``plugin.toml``; without ``[[tools]]`` the plugin is one tool of its own name."""
+    """The whole of a ``plugin.toml``.
+
+    Without ``[[tools]]`` a direct or a hybrid plugin is one tool of its own name; an MCP server says
+    itself what its tools are.
+    """
 
     name: Name
-    description: Annotated[str, Meta(min_length=1)]
+    # Not asked of an MCP server, which describes itself; `_impossible` asks all others for both.
+    description: Annotated[str, Meta(min_length=1)] = ""
+    entry: Entry = ""
     display_name: str = ""
     version: str = ""
     type: Literal["direct", "hybrid", "static", "service"] = "direct"
     runtime: Literal["process", "inline", "mcp"] = "process"
-    entry: Entry
+    command: list[Annotated[str, Meta(min_length=1)]] = []
+    url: Annotated[str, Meta(pattern=r"^https?://[!-~]+$")] = ""
     permissions: list[str] = []
     capabilities: list[str] = []
     idempotent: bool = False
@@ -95,6 +112,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry: Retry | UnsetType = UNSET
     on_failure: Literal["retry", "notify"] | UnsetType = UNSET
     async_: Async | UnsetType = field(default=UNSET, name="async")
+    refresh: Refresh | UnsetType = UNSET
     tools: list[DeclaredTool] = []
     sentences: dict[Language, Sentences] = {}
 
@@ -115,9 +133,14 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def declared_tools(self) -> list[DeclaredTool]:
-        """The plugin's tools, at least one."""
-        own = DeclaredTool(name=self.name, description=self.description, parameters=self.parameters)
-        return self.tools or [own]
+        """The plugin's tools, as far as the manifest says what they are."""
+        is_one = self.type in {"direct", "hybrid"} and self.runtime != "mcp"
+        return self.tools or ([self.own_tool] if is_one else [])
+
+    @property
+    def own_tool(self) -> DeclaredTool:
+        """What of the plugin has its name: its one tool, or where a static plugin's text comes from."""
+        return DeclaredTool(name=self.name, description=self.description, parameters=self.parameters)
 
 
 # The struct of each table, by the table's name, to find the right word for a wrong one.
@@ -126,6 +149,7 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "limits": Limits,
     "retry": Retry,
     "async": Async,
+    "refresh": Refresh,
     "tools": DeclaredTool,
     "sentences": Sentences,
     "phrases": Phrase,
@@ -188,8 +212,8 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
     for language, sentences in manifest.sentences.items():
         for phrase in sentences.phrases:
             if phrase.tool not in names:
-                near = difflib.get_close_matches(phrase.tool, names, n=1, cutoff=0) or names[:1]
-                reason = f'no tool "{phrase.tool}" here, did you mean "{near[0]}"?'
+                near = difflib.get_close_matches(phrase.tool, names, n=1, cutoff=0) or names[:1] or [""]
+                reason = f'no tool "{phrase.tool}" here' + (f', did you mean "{near[0]}"?' if near[0] else "")
                 faults.append((f"sentences.{language}.phrases.tool", reason))
         for place, name in sentences.unknown_names():
             faults.append((f"sentences.{language}.{place}", f"{name} is not declared above"))
@@ -199,20 +223,45 @@ def _faults(manifest: Manifest) -> list[tuple[str, str]]:
 def _impossible(manifest: Manifest) -> list[tuple[str, str]]:
     limits, runtime = manifest.limits, f'runtime "{manifest.runtime}"'
     is_inline, is_hybrid = manifest.runtime == "inline", manifest.type == "hybrid"
-    soon = "is not available in this version"
     only_process = f"can only be held for a process, this is {runtime}"
     only_hybrid = f'is for type "hybrid", this is "{manifest.type}"'
     asked = [
-        ("runtime", f"{runtime} {soon}", manifest.runtime == "mcp"),
-        ("type", f'type "{manifest.type}" {soon}', manifest.type in {"static", "service"}),
         ("type", 'a "hybrid" is a process, this is runtime "inline"', is_hybrid and is_inline),
         ("entry", "an inline plugin is a Python module", is_inline and not _MODULE.match(manifest.entry)),
-        ("permissions", f"{soon}; the network is limits.allow_network", bool(manifest.permissions)),
+        (
+            "permissions",
+            "is not available in this version; the network is limits.allow_network",
+            bool(manifest.permissions),
+        ),
         ("limits.max_memory_mb", only_process, is_inline and limits.max_memory_mb is not UNSET),
         ("limits.allow_network", only_process, is_inline and limits.allow_network is not UNSET),
         ("limits.allow_network", "a hybrid calls back over it: true", is_hybrid and not limits.allow_network),
         ("retry", only_hybrid, not is_hybrid and manifest.retry is not UNSET),
         ("on_failure", only_hybrid, not is_hybrid and manifest.on_failure is not UNSET),
         ("async", only_hybrid, not is_hybrid and manifest.async_ is not UNSET),
+        ("refresh", 'is for type "static"', manifest.type != "static" and manifest.refresh is not UNSET),
+        *(_of_mcp(manifest) if manifest.runtime == "mcp" else _of_others(manifest)),
     ]
     return [(key, reason) for key, reason, is_asked in asked if is_asked]
+
+
+def _of_mcp(manifest: Manifest) -> list[tuple[str, str, bool]]:
+    ways = [way for way in (manifest.entry, manifest.command, manifest.url) if way]
+    theirs = "the server says what its tools are"
+    return [
+        ("entry", "an MCP server has one of entry, command and url", len(ways) != 1),
+        ("type", 'an MCP server is "direct"', manifest.type != "direct"),
+        ("tools", theirs, bool(manifest.tools)),
+        ("parameters", theirs, manifest.parameters != _no_arguments()),
+    ]
+
+
+def _of_others(manifest: Manifest) -> list[tuple[str, str, bool]]:
+    is_alone = manifest.type == "service" and manifest.runtime == "process"
+    return [
+        ("description", "it is missing", not manifest.description),
+        ("entry", "it is missing", not manifest.entry),
+        ("command", 'is for runtime "mcp"', bool(manifest.command)),
+        ("url", 'is for runtime "mcp"', bool(manifest.url)),
+        ("tools", 'a "service" that is a program has none', is_alone and bool(manifest.tools)),
+    ]

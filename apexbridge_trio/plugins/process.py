@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 
@@ -30,7 +30,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.conversation import Conversation, open_conversation
 from apexbridge_trio.plugins.declared import PluginTool, declare
 from apexbridge_trio.plugins.environment import environment
-from apexbridge_trio.plugins.manifest import Manifest
+from apexbridge_trio.plugins.manifest import DeclaredTool, Limits, Manifest
 from apexbridge_trio.plugins.ongoing import Ongoing, Running
 from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.plugins.sandbox import probe
@@ -50,6 +50,8 @@ INTERPRETERS: Final = {
 # A task without an end of its own is given a day.
 LONGEST_S: Final = 86_400.0
 
+Network = Literal["on", "off", "cannot be turned off here"]
+
 log = get_logger("plugins")
 
 
@@ -58,23 +60,30 @@ class Program:
     """What is run for a plugin's calls.
 
     Args:
+        manifest: The plugin's.
         command: With its arguments; started in `folder`.
         env: What every call finds in its environment.
-        max_output_bytes: What is kept of an answer.
         slots: One for each call, and for as long as its processes live.
         ongoing: Who owns processes that go on after a pending answer; None: an answer is a result.
         expires_s: Seconds for which they may go on.
     """
 
-    plugin: str
+    manifest: Manifest
     command: tuple[str, ...]
     folder: Path
     env: Mapping[str, str]
     cage: Cage
-    max_output_bytes: int
     slots: trio.CapacityLimiter
     ongoing: Ongoing | None
     expires_s: float
+
+    def tool(self, declared: DeclaredTool) -> PluginTool:
+        """Return a tool that is this program, run once for each call.
+
+        Raises:
+            ConfigInvalid: Its parameters are no JSON Schema.
+        """
+        return declare(self.manifest, declared, "process", partial(self.run, declared.name))
 
     async def run(self, tool: str, arguments: dict[str, Any], context: CallContext) -> Output | Pending:
         """Run the program once, for one call of one of the plugin's tools.
@@ -123,13 +132,13 @@ class Program:
     async def _open(
         self, tool: str, arguments: dict[str, Any], context: CallContext
     ) -> AsyncIterator[Conversation]:
-        said = log.bind(plugin=self.plugin, call=context.flight.path)
+        said = log.bind(plugin=self.manifest.name, call=context.flight.path)
         voice = Voice(said, context.callback.token if context.callback else "")
         env = {**self.env, **self._of_call(tool, context)}
         remarks = context.flight.remarks
         async with (
             open_tree(self.command, cwd=self.folder, env=env, cage=self.cage, remarks=remarks) as tree,
-            open_conversation(tree, arguments, voice, self.max_output_bytes) as talk,
+            open_conversation(tree, arguments, voice, self.manifest.limits.max_output_bytes) as talk,
         ):
             yield talk
 
@@ -140,14 +149,14 @@ class Program:
         return {
             "APEXBRIDGE_TOOL": tool,
             "CALLBACK_BASE_URL": context.callback.base_url,
-            "PLUGIN_NAME_FOR_CALLBACK": self.plugin,
+            "PLUGIN_NAME_FOR_CALLBACK": self.manifest.name,
         }
 
 
-def load_tools(
+def load_program(
     folder: Path, manifest: Manifest, state: Path, *, ongoing: Ongoing, kill_grace_s: float
-) -> list[PluginTool]:
-    """Make the tools of a plugin that is a program.
+) -> Program:
+    """Find out how a plugin is run.
 
     Args:
         folder: Where its manifest is.
@@ -159,36 +168,35 @@ def load_tools(
     Raises:
         ConfigInvalid: The key, and why it can not be run.
     """
-    limits, sandbox = manifest.limits, probe()
-    cage = Cage(
+    limits, later = manifest.limits, manifest.later
+    return Program(
+        manifest=manifest,
+        command=find_command(folder, manifest.entry),
+        folder=folder.absolute(),
+        env=environment(folder, state.absolute()),
+        cage=cage_of(limits, kill_grace_s),
+        slots=trio.CapacityLimiter(limits.max_concurrency),
+        ongoing=ongoing if later else None,
+        expires_s=later.expires_s or LONGEST_S if later else 0,
+    )
+
+
+def cage_of(limits: Limits, kill_grace_s: float) -> Cage:
+    """Return what a process of these limits may not do, as far as this machine can hold it."""
+    sandbox = probe()
+    return Cage(
         kill_grace_s=kill_grace_s,
         max_memory_mb=limits.max_memory_mb or None,
         cut_network=not limits.allow_network and sandbox.can_cut_network,
         cgroup=sandbox.cgroup,
     )
-    later = manifest.later
-    program = Program(
-        plugin=manifest.name,
-        command=find_command(folder, manifest.entry),
-        folder=folder.absolute(),
-        env=environment(folder, state.absolute()),
-        cage=cage,
-        max_output_bytes=limits.max_output_bytes,
-        slots=trio.CapacityLimiter(limits.max_concurrency),
-        ongoing=ongoing if later else None,
-        expires_s=later.expires_s or LONGEST_S if later else 0,
-    )
-    return [
-        declare(manifest, tool, "process", partial(program.run, tool.name))
-        for tool in manifest.declared_tools
-    ]
 
 
-def shortfall(manifest: Manifest) -> str:
-    """Return what a manifest wants and this machine can not hold; empty if it holds all."""
-    if manifest.limits.allow_network or probe().can_cut_network:
-        return ""
-    return "its network can not be cut on this machine: processes may not make network namespaces"
+def network_of(manifest: Manifest) -> Network:
+    """Return what a plugin has of the network; code in the hub's process has the hub's."""
+    if manifest.runtime == "inline" or manifest.url or manifest.limits.allow_network:
+        return "on"
+    return "off" if probe().can_cut_network else "cannot be turned off here"
 
 
 def find_command(folder: Path, entry: str) -> tuple[str, ...]:

@@ -1,42 +1,95 @@
-"""All plugins of the hub, by what they offer."""
+"""All plugins of the hub: what is offered now, what is kept up, and how that changes.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+What is offered stands in one frozen `Offer`, exchanged as a whole and without an await, so nobody
+ever sees half a change. A request goes on with the tools it began with: those of a plugin that was
+changed meanwhile end what they do, and an MCP server that is not wanted any more is closed when its
+last call has ended.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import trio
 
-from apexbridge_trio.errors import ConfigInvalid, ToolFailed
-from apexbridge_trio.plugins import inline, process
+from apexbridge_trio import config
+from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.declared import PluginTool
-from apexbridge_trio.plugins.inline import PluginHome
-from apexbridge_trio.plugins.manifest import FILE, Manifest, read_manifest
+from apexbridge_trio.plugins.manifest import Manifest
 from apexbridge_trio.plugins.ongoing import Ongoing
+from apexbridge_trio.plugins.opener import CONFIG, Opener
+from apexbridge_trio.plugins.plugin import Plugin
+from apexbridge_trio.plugins.static import StaticText
+from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
+from apexbridge_trio.plugins.tally import Tally
 from apexbridge_trio.plugins.tool import Tool
 from apexbridge_trio.protocol.sentences import Sentences
 
+log = get_logger("plugins")
+
 
 @dataclass(frozen=True, slots=True)
-class Plugins:
-    """What was found in the plugin directories.
+class Offer:
+    """What there is at one moment.
 
     Args:
+        plugins: By name.
         tools: By the name the model calls.
         sentences: By plugin, then by language.
-        faults: What was not loaded: file, key, reason.
-        manifests: By plugin, what was loaded.
-        notes: By plugin, what its manifest wants and this machine can not hold.
-        ongoing: Who owns the processes that go on after a pending answer.
+        texts: What a prompt can have, by plugin.
+        faults: What was not loaded, or not changed: file, key, reason.
     """
 
-    tools: Mapping[str, Tool]
-    sentences: Mapping[str, Mapping[str, Sentences]]
-    faults: list[str]
-    manifests: Mapping[str, Manifest] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    ongoing: Ongoing = field(default_factory=Ongoing)
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    sentences: Mapping[str, Mapping[str, Sentences]] = field(default_factory=dict)
+    texts: Mapping[str, StaticText] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one folder, or one entry of the config, holds.
+
+    Args:
+        plugin: As it was opened last; None if it never could be.
+        before: What it was before that, while that can not be offered yet.
+        fault: Why the newest state of it could not be opened.
+    """
+
+    plugin: Plugin | None = None
+    before: Plugin | None = None
+    fault: str = ""
+
+    @property
+    def offered(self) -> Plugin | None:
+        """The plugin, or the one before it while a new MCP server has not said what its tools are."""
+        is_starting = self.plugin and self.plugin.server and not self.plugin.server.has_told
+        return self.before if is_starting and self.before else self.plugin
+
+
+class Plugins:
+    """The plugins of some directories and of the config.
+
+    Args:
+        directories: Where to look; one that is missing holds no plugins.
+        ongoing: Who owns the processes that go on after a pending answer.
+
+    Attributes:
+        offer: What there is now.
+    """
+
+    def __init__(self, directories: Sequence[Path], ongoing: Ongoing) -> None:
+        self.directories = tuple(directories)
+        self.ongoing = ongoing
+        self.offer = Offer()
+        self._places: dict[Path, Place] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._supervisor = Supervisor()
+        self._open: Callable[[Path], Plugin | None]
 
     @classmethod
     def load(
@@ -47,105 +100,174 @@ class Plugins:
         clock: Callable[[], datetime],
         strict: bool = False,
         kill_grace_s: float = 2.0,
+        mcp: Sequence[config.Mcp] = (),
     ) -> Self:
-        """Load every folder that has a ``plugin.toml``; a bad one is a fault and the rest load.
+        """Open every folder that has a manifest; a bad one is a fault and the rest load.
 
         Plugin code is imported here, so it blocks: start-up only. Where two plugins or two tools
         have one name, the earlier directory wins, and inside it the alphabet.
 
         Args:
-            directories: Where to look; one that is missing holds no plugins.
+            directories: See `Plugins`.
             state: The hub's state directory; a plugin gets ``<state>/plugins/<name>``.
             clock: The time with the home's time zone.
             strict: Whether a plugin is left out when this machine can not hold it as its manifest wants.
             kill_grace_s: Seconds between SIGTERM and SIGKILL for a plugin's processes.
+            mcp: Servers that the config mounts.
         """
-        opened = _Opener(state, clock, Ongoing(), strict=strict, kill_grace_s=kill_grace_s)
-        tools: dict[str, Tool] = {}
-        sentences: dict[str, Mapping[str, Sentences]] = {}
-        faults: list[str] = []
-        manifests: dict[str, Manifest] = {}
-        for file in _manifests(directories):
-            try:
-                manifest, found = opened.open(file)
-                _refuse_doubles(file, manifest, found, sentences, tools)
-            except ConfigInvalid as fault:
-                faults.append(fault.message)
-                continue
-            tools |= {tool.name: tool for tool in found}
-            sentences[manifest.name] = manifest.sentences
-            manifests[manifest.name] = manifest
-        return cls(tools, sentences, faults, manifests, opened.notes, opened.ongoing)
+        plugins = cls(directories, Ongoing())
+        opener = Opener(
+            state, clock, plugins.ongoing, plugins.exchange, strict=strict, kill_grace_s=kill_grace_s
+        )
+        plugins._open = opener.open
+        for folder in plugins._folders():
+            plugins._note(folder, _attempt(opener.open, folder))
+        for entry in mcp:
+            plugins._note(CONFIG / entry.name, _attempt(opener.mount, entry))
+        plugins.exchange()
+        return plugins
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the processes that go on after a pending answer, until cancelled; then they are ended."""
-        await self.ongoing.run(task_status=task_status)
+        """Keep up what stays up, and own what goes on after a pending answer; when cancelled, all ends."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.ongoing.run, name="ongoing")
+            nursery.start_soon(self._supervisor.run, name="supervisor")
+            task_status.started()
 
+    async def reload(self, folders: Iterable[Path]) -> None:
+        """Open folders again, and offer what is in them now.
 
-def _manifests(directories: Sequence[Path]) -> Iterator[Path]:
-    for directory in directories:
-        yield from sorted(directory.glob(f"*/{FILE}"))
+        What can not be opened stays as it was, and is a fault. Nothing of what is running is stopped.
 
-
-class _Opener:
-    """Opens folders, one after the other."""
-
-    def __init__(
-        self,
-        state: Path,
-        clock: Callable[[], datetime],
-        ongoing: Ongoing,
-        *,
-        strict: bool,
-        kill_grace_s: float,
-    ) -> None:
-        self._state = state
-        self._clock = clock
-        self._strict = strict
-        self._kill_grace_s = kill_grace_s
-        self.ongoing = ongoing
-        self.notes: dict[str, str] = {}
-
-    def open(self, file: Path) -> tuple[Manifest, list[PluginTool]]:
-        """Read a manifest and load what it declares.
-
-        Raises:
-            ConfigInvalid: File, key, reason.
+        Cancellation: a folder is changed as a whole, or not at all.
         """
-        manifest = read_manifest(file)
-        home = PluginHome(self._state / "plugins" / manifest.name, self._clock)
-        try:
-            home.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            load = inline.load_tools if manifest.runtime == "inline" else self._load_program
-            return manifest, load(file.parent, manifest, home)
-        except OSError as fault:
-            raise ConfigInvalid(f"{file}: no state directory: {fault.strerror}") from None
-        except ToolFailed as fault:
-            raise ConfigInvalid(f"{file}: entry: {fault.message}") from fault
-        except ConfigInvalid as fault:
-            raise ConfigInvalid(f"{file}: {fault.message}") from None
+        for folder in sorted(folders):
+            self._note(folder, await trio.to_thread.run_sync(_attempt, self._open, folder))
+        known = self.offer.faults
+        self.exchange()
+        for fault in self.offer.faults:
+            if fault not in known:
+                log.warning("plugin stays as it was", reason=fault)
+        log.info("plugins are loaded anew", folders=[folder.name for folder in folders])
 
-    def _load_program(self, folder: Path, manifest: Manifest, home: PluginHome) -> list[PluginTool]:
-        tools = process.load_tools(
-            folder, manifest, home.state, ongoing=self.ongoing, kill_grace_s=self._kill_grace_s
+    def exchange(self) -> None:
+        """Put what the places hold into a new offer, at once."""
+        built = _Builder(self._tallies)
+        wanted: list[Standing] = []
+        for place in self._in_order():
+            if built.add(place):
+                wanted += _standing(place)
+        self.offer = built.offer(self.offer)
+        self._supervisor.want(wanted)
+
+    def keeping(self, plugin: Plugin) -> Keeping | None:
+        """Return how what stays up of a plugin fares; None if nothing does, or nobody has begun yet."""
+        return self._supervisor.keeping(plugin.standing) if plugin.standing else None
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The offer's."""
+        return self.offer.tools
+
+    @property
+    def sentences(self) -> Mapping[str, Mapping[str, Sentences]]:
+        """The offer's."""
+        return self.offer.sentences
+
+    @property
+    def faults(self) -> list[str]:
+        """The offer's."""
+        return list(self.offer.faults)
+
+    @property
+    def manifests(self) -> Mapping[str, Manifest]:
+        """By plugin, what was loaded."""
+        return {name: plugin.manifest for name, plugin in self.offer.plugins.items()}
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """By plugin, what its manifest wants and this machine can not hold."""
+        return {name: plugin.note for name, plugin in self.offer.plugins.items() if plugin.note}
+
+    def _folders(self) -> list[Path]:
+        return [
+            folder
+            for directory in self.directories
+            if directory.is_dir()
+            for folder in sorted(directory.iterdir())
+            if folder.is_dir()
+        ]
+
+    def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> None:
+        known = self._places.get(where, Place())
+        if found is None:
+            self._places.pop(where, None)
+        elif isinstance(found, ConfigInvalid):
+            self._places[where] = replace(known, fault=found.message)
+        else:
+            self._places[where] = Place(found, before=known.offered if found.server else None)
+
+    def _in_order(self) -> list[Place]:
+        def rank(where: Path) -> tuple[int, str]:
+            known = where.parent in self.directories
+            return self.directories.index(where.parent) if known else len(self.directories), where.name
+
+        return [self._places[where] for where in sorted(self._places, key=rank)]
+
+
+class _Builder:
+    """An offer in the making."""
+
+    def __init__(self, tallies: dict[tuple[str, str], Tally]) -> None:
+        self._tallies = tallies
+        self._plugins: dict[str, Plugin] = {}
+        self._tools: dict[str, PluginTool] = {}
+        self._faults: list[str] = []
+
+    def add(self, place: Place) -> bool:
+        """Add what a place offers; tells whether it does."""
+        if place.fault:
+            self._faults.append(place.fault)
+        plugin = place.offered
+        if plugin is None:
+            return False
+        if double := self._double(plugin):
+            self._faults.append(f"{plugin.source}: {double}")
+            return False
+        self._plugins[plugin.name] = plugin
+        for tool in plugin.tools.values():
+            # Counted on, whatever was reloaded meanwhile.
+            tally = self._tallies.setdefault((plugin.name, tool.name), tool.tally)
+            self._tools[tool.name] = replace(tool, tally=tally)
+        return True
+
+    def offer(self, before: Offer) -> Offer:
+        """Return the whole; sentences that did not change are the same object as before."""
+        sentences = {name: plugin.manifest.sentences for name, plugin in self._plugins.items()}
+        return Offer(
+            plugins=self._plugins,
+            tools=self._tools,
+            sentences=before.sentences if sentences == before.sentences else sentences,
+            texts={name: plugin.text for name, plugin in self._plugins.items() if plugin.text},
+            faults=self._faults,
         )
-        if note := process.shortfall(manifest):
-            if self._strict:
-                raise ConfigInvalid(f"limits.allow_network: {note}")
-            self.notes[manifest.name] = note
-        return tools
+
+    def _double(self, plugin: Plugin) -> str:
+        if plugin.name in self._plugins:
+            return f'name: there is a plugin "{plugin.name}" already'
+        for name in plugin.tools:
+            if name in self._tools:
+                return f'tools: plugin "{self._tools[name].plugin}" has a tool "{name}" already'
+        return ""
 
 
-def _refuse_doubles(
-    file: Path,
-    manifest: Manifest,
-    found: Sequence[Tool],
-    sentences: Mapping[str, object],
-    tools: Mapping[str, Tool],
-) -> None:
-    if manifest.name in sentences:
-        raise ConfigInvalid(f'{file}: name: there is a plugin "{manifest.name}" already')
-    for tool in found:
-        if tool.name in tools:
-            owner = tools[tool.name].plugin
-            raise ConfigInvalid(f'{file}: tools: plugin "{owner}" has a tool "{tool.name}" already')
+def _attempt(open_it: Callable[[Any], Plugin | None], what: Any) -> Plugin | ConfigInvalid | None:
+    try:
+        return open_it(what)
+    except ConfigInvalid as fault:
+        return fault
+
+
+def _standing(place: Place) -> list[Standing]:
+    both = {plugin for plugin in (place.plugin, place.offered) if plugin}
+    return [plugin.standing for plugin in both if plugin.standing]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from apexbridge_trio.config import Config, Model, Upstream, load, shipped
+from apexbridge_trio.config import Config, Mcp, Model, Upstream, load, shipped
 
 TEXT = shipped("config.toml").read_text("utf-8")
 EXAMPLES = re.sub(r"^# (?=\[\[|# |\w+ = )", "", TEXT, flags=re.MULTILINE)
@@ -23,6 +23,7 @@ def test_it_has_every_key_and_no_other_with_its_default() -> None:
     tables: dict[str, type[Upstream | Model]] = {"upstreams": Upstream, "models": Model}
     defaults = msgspec.to_builtins(Config())
     del defaults["callbacks"]["signing_secrets"]  # not of the file: what it leads to
+    assert defaults["plugins"].pop("mcp") == []
     assert read == {key: value for key, value in defaults.items() if key not in tables}
     for table, kind in tables.items():
         first = tomllib.loads(EXAMPLES)[table][0]
@@ -31,6 +32,12 @@ def test_it_has_every_key_and_no_other_with_its_default() -> None:
         optional = {name: value for name, value in first.items() if not fields[name].required}
         defaults = msgspec.to_builtins(kind("", ""))
         assert optional == {name: defaults[name] for name in optional}
+
+
+def test_it_shows_an_mcp_server_with_every_key() -> None:
+    (server,) = tomllib.loads(EXAMPLES)["plugins"]["mcp"]
+    assert {**server, "api_key": None} == msgspec.to_builtins(Mcp("time", command=["mcp-server-time"]))
+    assert [*server, "api_key"] == [field.name for field in msgspec.structs.fields(Mcp)]
 
 
 def test_every_key_is_explained_and_says_when_it_counts() -> None:

@@ -8,7 +8,7 @@ that a scenario left nothing.
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ class World:
     def add_tool(self, name: str, fault: Exception | None = None, *, hold: bool = False) -> "Tool":
         """Give the hub a tool that needs no thread: the virtual clock does not wait for those."""
         tool = Tool(name, fault, hold)
-        self.hub.toolbox._tools = {**self.hub.toolbox._tools, name: tool}
+        offer = self.hub.plugins.offer
+        self.hub.plugins.offer = replace(offer, tools={**offer.tools, name: tool})
         return tool
 
     def look(self) -> dict[str, int]:

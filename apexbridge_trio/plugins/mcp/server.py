@@ -51,12 +51,14 @@ class McpServer:
 
     Attributes:
         tools: What it last said it has, by the names of the hub; kept while it is down.
+        has_told: Whether it ever has.
         calls: How many are being made.
     """
 
     def __init__(self, mount: Mount, on_tools: Callable[[], None] = lambda: None) -> None:
         self.mount = mount
         self.tools: Mapping[str, PluginTool] = {}
+        self.has_told = False
         self.calls = 0
         self._on_tools = on_tools
         self._slots = trio.CapacityLimiter(mount.limits.max_concurrency)
@@ -65,6 +67,11 @@ class McpServer:
         self._moved = trio.Event()
         self._asked = trio.Event()
         self._idle = trio.Event()
+
+    @property
+    def name(self) -> str:
+        """The plugin's."""
+        return self.mount.name
 
     async def run(self, up: Callable[[], None]) -> None:
         """Hold one session until it ends, which is a fault; `up` is called once it has told its tools.
@@ -122,6 +129,7 @@ class McpServer:
 
     async def _learn(self, client: "Client") -> None:
         self.tools = bind_tools(await list_tools(client), self.mount, self._call)
+        self.has_told = True
         self._on_tools()
 
     async def _call(self, tool: str, arguments: dict[str, Any], _context: CallContext) -> Output:

@@ -1,0 +1,53 @@
+"""One plugin, as it was opened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apexbridge_trio.plugins.declared import PluginTool
+from apexbridge_trio.plugins.manifest import Manifest
+from apexbridge_trio.plugins.mcp import McpServer
+from apexbridge_trio.plugins.process import Network
+from apexbridge_trio.plugins.service import Service
+from apexbridge_trio.plugins.static import StaticText
+from apexbridge_trio.plugins.supervisor import Standing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plugin:
+    """What a folder, or an entry of the config, turned out to be.
+
+    Args:
+        manifest: What it says of itself.
+        source: The file that says so, for faults.
+        network: What it has of the network.
+        declared: Its tools, as far as the manifest names them.
+        server: The MCP server that has others.
+        text: Where a static plugin's text comes from.
+        service: What else stays up.
+        note: What its manifest wants and this machine can not hold.
+    """
+
+    manifest: Manifest
+    source: Path
+    network: Network = "on"
+    declared: Mapping[str, PluginTool] = field(default_factory=dict)
+    server: McpServer | None = None
+    text: StaticText | None = None
+    service: Service | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The manifest's."""
+        return self.manifest.name
+
+    @property
+    def tools(self) -> Mapping[str, PluginTool]:
+        """What it offers now, by name."""
+        return self.server.tools if self.server else self.declared
+
+    @property
+    def standing(self) -> Standing | None:
+        """What of it is to be kept up."""
+        return self.server or self.text or self.service

@@ -21,6 +21,7 @@ class Kind(StrEnum):
 
     direct = "direct"
     hybrid = "hybrid"
+    static = "static"
 
 
 class Tongue(StrEnum):
@@ -32,7 +33,9 @@ class Tongue(StrEnum):
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case letters, digits and _.")]
-KindOption = Annotated[Kind, typer.Option("--type", help="direct: answers; hybrid: answers later.")]
+KindOption = Annotated[
+    Kind, typer.Option("--type", help="direct: answers; hybrid: answers later; static: a text for prompts.")
+]
 TongueOption = Annotated[Tongue, typer.Option("--lang", help="The language it is written in.")]
 Into = Annotated[Path, typer.Option("--into", help="Where its folder is made.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The plugin's folder.")]
@@ -106,7 +109,7 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
         for fault in found.faults:
             print(fault)
         if not found.faults:
-            print(f"{folder} is good; tools: {', '.join(found.tools)}")
+            print(f"{folder} is good{'; tools: ' if found.tools else ''}{', '.join(found.tools)}")
     if found.faults:
         raise typer.Exit(Exit.FAILED)
 

@@ -111,6 +111,37 @@ def test_a_new_plugin_passes_its_test_the_check_and_a_call(
     assert ("progress: 50% half of it\n" in told.err) == (kind == "hybrid")
 
 
+@pytest.mark.parametrize("lang", ["python", "node", "sh"])
+def test_a_new_text_passes_its_test_and_can_be_read(run: Run, tmp_path: Path, lang: str) -> None:
+    run("plugins", "new", "mine", "--type", "static", "--lang", lang, "--into", str(tmp_path / "own"))
+    folder = tmp_path / "own/mine"
+    command = [sys.executable, "-m", "unittest"]
+    tested = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NET_S, check=False)
+    assert tested.returncode == 0, tested.stderr
+    assert run("plugins", "check", str(folder)).out == f"{folder} is good\n"
+    config = tmp_path / "config.toml"
+    config.write_text('[plugins]\ndirectories = ["own"]\n')
+    assert json.loads(call(run, "mine", config=config).out).startswith("This machine has been up for ")
+
+
+def test_a_text_that_can_not_be_had_is_a_failure(run: Run, folder: Path) -> None:
+    ran = call(
+        run, "probe", config=write(folder, 'print(\'{"status": "error", "error": "no ink"}\')', kind="static")
+    )
+    assert (ran.code, ran.out, ran.err) == (1, "", "apexbridge: no ink\n")
+
+
+def test_a_tool_of_an_mcp_server(run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_server_time", "--local-timezone", "Asia/Shanghai"]
+    config = tmp_path / "config.toml"
+    config.write_text(f'[[plugins.mcp]]\nname = "time"\ncommand = {json.dumps(command)}\n')
+    ran = call(run, "time", config=config)
+    assert (ran.code, ran.err.startswith("apexbridge: say which tool: time.")) == (2, True)
+    tool = next(name for name in ran.err.split() if "get_current_time" in name).rstrip(",")
+    told = call(run, tool, '{"timezone": "Asia/Tokyo"}', config=config)
+    assert (told.code, "Asia/Tokyo" in told.out) == (0, True)
+
+
 def test_what_is_there_is_not_touched(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     ran = run("plugins", "new", "mine", "--into", str(tmp_path))

@@ -30,7 +30,6 @@ LANGUAGES: Final = {
     "node": Language("mjs", "node"),
     "sh": Language("sh", "sh"),
 }
-TYPES: Final = ("direct", "hybrid", "static")
 
 
 def begin(name: str, kind: str, language: str, into: Path) -> Path:

@@ -1,11 +1,14 @@
 """Plugins that are programs, called for real, and a roll of which of their processes are alive."""
 
+import importlib
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import trio
@@ -13,7 +16,7 @@ import trio
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.plugins import CallbackAddress, CallContext, Plugins
-from tests.plugins.folders import SUNDAY
+from tests.plugins.folders import SHIPPED, SUNDAY
 
 # A safety net, not a bound that is tested.
 SAFETY_S = 60.0
@@ -143,6 +146,20 @@ async def open_bench(
             yield Bench(plugins, roll, place / "state/plugins/echo")
             nursery.cancel_scope.cancel(reason="the test is over")
         assert roll.alive() == 0, "nothing outlives the hub"
+
+
+def program_modules(plugin: str, *names: str) -> SimpleNamespace:
+    """Import modules of a shipped program as its own process does, and leave no trace in this one."""
+    folder, before = str(SHIPPED / plugin), set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        found = [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+                del sys.modules[name]
+    return SimpleNamespace(**{name: thing for module in found for name, thing in vars(module).items()})
 
 
 NODE = shutil.which("node")

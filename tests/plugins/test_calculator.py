@@ -1,7 +1,5 @@
 """The calculator: its arithmetic, what it makes of words, and the plugin as a program."""
 
-import runpy
-import sys
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,29 +12,18 @@ from hypothesis import strategies as st
 
 from apexbridge_trio.errors import ToolFailed
 from tests.plugins.folders import SHIPPED, call_tool, load
+from tests.plugins.programs import program_modules
 from tests.test_intents import Home
-
-FOLDER = SHIPPED / "calculator"
 
 
 @pytest.fixture(scope="module")
 def rooms() -> Any:
-    """The modules of the plugin, read as its own process reads them."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    try:
-        words = runpy.run_path(str(FOLDER / "words.py"))
-        arithmetic = sys.modules["arithmetic"].__dict__
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in set(sys.modules) - before:
-            del sys.modules[name]
-    return words | arithmetic
+    return program_modules("calculator", "words", "arithmetic")
 
 
 def worked_out(rooms: Any, text: str) -> tuple[str, str]:
-    signs = rooms["read"](text)
-    return rooms["written"](signs), rooms["shown"](rooms["evaluate"](signs))
+    signs = rooms.read(text)
+    return rooms.written(signs), rooms.shown(rooms.evaluate(signs))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +99,7 @@ def test_what_is_not_possible_is_said(rooms: Any, said: str, why: str) -> None:
 
 @given(st.lists(st.sampled_from([*"0123456789.+-*/^%() 三百的,", "sqrt", "mod", "pi"]), max_size=40))
 def test_whatever_is_said_it_answers_or_says_why(rooms: Any, parts: list[str]) -> None:
-    with suppress(rooms["Impossible"]):
+    with suppress(rooms.Impossible):
         _, result = worked_out(rooms, "".join(parts))
         assert Fraction(result) is not None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from apexbridge_trio.plugins import Later, Pending
 from tests.harness.world import events, open_world, say
 
 TABLE = Path(__file__).parents[1] / "docs" / "leaks.md"
@@ -38,6 +39,9 @@ class Phases:
             self.world.hub.models.upstreams["up"]._relay._route._connect = self.connect
         if phase == "in tool":
             self.world.add_tool("held", hold=True).call = self.call
+        if phase == "callback wait":
+            held = self.world.add_tool("held")
+            held.later, held.call = Later(wait_s=900.0), self.answer_later
 
     def release(self):
         self.world.hub.models.upstreams["up"]._relay._route._connect = self.world.provider.connect
@@ -47,6 +51,11 @@ class Phases:
 
     async def call(self, arguments, context):
         await self.hold()
+
+    async def answer_later(self, arguments, context):
+        self.reached.set()
+        await trio.lowlevel.checkpoint()
+        return Pending("task-1")
 
     async def answer(self, call):
         self.asked += 1
@@ -66,7 +75,7 @@ class Phases:
             await self.hold()
         if self.phase == "between rounds" and self.asked == 2:
             await self.hold()
-        name = "held" if self.phase == "in tool" else "ping"
+        name = "held" if self.phase in {"in tool", "callback wait"} else "ping"
         function = {"name": name, "arguments": "{}"}
         tools = [{"index": 0, "id": "a", "type": "function", "function": function}]
         if call.request.is_stream:
@@ -86,6 +95,7 @@ PHASES = [
     "mid-stream",
     "in tool",
     "between rounds",
+    "callback wait",
 ]
 
 
@@ -106,6 +116,7 @@ async def run_case(state, form, phase, end):
         async with world.client() as client:
             await client.chat(body)
             await phases.reached.wait()
+            await settled(world)
             if end == "disconnect":
                 seen = "gone"
             if form == "background":
@@ -182,7 +193,7 @@ def expected(form, phase, end):
         return {"disconnect": "goes on", "interrupt": "receipt: stopped", "deadline": "", "drain": ""}[end]
     if end == "disconnect":
         return "gone"
-    begun = phase in {"mid-stream", "in tool", "between rounds"}
+    begun = phase in {"mid-stream", "in tool", "callback wait", "between rounds"}
     if form == "stream" and (begun or end == "deadline"):
         # At the deadline, 30 s of silence have begun the reply with a sign of life.
         return "event timeout" if end == "deadline" else "event {'interrupted': True}"

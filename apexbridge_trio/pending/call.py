@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import trio
 
-from apexbridge_trio.errors import Interrupted, TaskFailed, ToolTimeout
+from apexbridge_trio.errors import TaskFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
@@ -146,8 +146,6 @@ class PendingCall:
         self.end("succeeded" if callback.status == "success" else "failed")
 
     def _outcome(self) -> Any:
-        if self.state == "interrupted":
-            raise Interrupted("The wait was interrupted.")
         if self._callback is None:
             raise ToolTimeout(f"{self._tool.name} did not bring its result in time.", code="task_timed_out")
         if self.state == "failed":

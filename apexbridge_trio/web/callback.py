@@ -13,7 +13,6 @@ from typing import Any, Final
 from apexbridge_trio.errors import (
     ApexError,
     Forbidden,
-    InternalFault,
     MethodNotAllowed,
     NotFound,
     SignatureInvalid,
@@ -126,8 +125,6 @@ def _reply(address: Address, verdict: Verdict) -> dict[str, Any]:
 
 def _refusal(verdict: Verdict) -> ApexError:
     match verdict.word:
-        case "unknown":
-            return NotFound("No task of this name waits for a result.")
         case "conflict":
             return TaskSettled("The task has another result already; the first one stays.")
         case "gone":
@@ -136,4 +133,4 @@ def _refusal(verdict: Verdict) -> ApexError:
         case "replayed":
             return SignatureInvalid("This signed message was brought to another task before.")
         case _:
-            return InternalFault("The hub has no word for this.")
+            return NotFound("No task of this name waits for a result.")

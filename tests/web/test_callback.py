@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from apexbridge_trio.config import Secret
+from apexbridge_trio.config import Config, Secret, Server
+from apexbridge_trio.daemon import callback_url
 from apexbridge_trio.log import capture, configure
 from apexbridge_trio.plugins import Later, Pending
 from apexbridge_trio.protocol.signature import sign_legacy, sign_webhook
@@ -464,3 +465,16 @@ async def test_a_token_reaches_no_log_line(tmp_path, autojump_clock):
     assert song.token not in written
     assert "not-of-ours" not in written
     assert written.count('"path": "/plugin-callback/~***/suno/song-1"') == 2
+
+
+@pytest.mark.parametrize(
+    ("public_url", "address", "url"),
+    [
+        ("", "127.0.0.1:8088", "http://127.0.0.1:8088/plugin-callback"),
+        ("", "0.0.0.0:9", "http://127.0.0.1:9/plugin-callback"),
+        ("", "[::]:9", "http://[::1]:9/plugin-callback"),
+        ("https://home.example/hub/", "0.0.0.0:9", "https://home.example/hub/plugin-callback"),
+    ],
+)
+def test_plugins_are_told_an_address_that_leads_here(public_url, address, url):
+    assert callback_url(Config(server=Server(public_url=public_url)), address) == url

@@ -1,66 +1,89 @@
 """The list of plugins, as ``GET /v1/plugins`` shows it: what each is, how it is, what it has done.
 
-=========  ==========================================================
-state      meaning
-=========  ==========================================================
-ready      its tools can be called
-refused    it was not loaded; `lastError` has file, key and reason
-=========  ==========================================================
+==========  =====================================================================
+state       meaning
+==========  =====================================================================
+ready       its tools can be called
+starting    what it keeps up is not up yet
+running     it is up
+restarting  it was up, and is begun again soon
+failed      it ended too often, and is tried again later
+refused     what is in its folder now was not loaded; `lastError` has file, key
+            and reason, and what was loaded before is listed beside it
+==========  =====================================================================
 
-Health is ``ok``, ``limited`` (this machine can not hold it as its manifest wants, `note` says what),
-or ``failing`` (the last call of one of its tools has failed).
+Health is ``ok``, ``limited`` (this machine can not hold it as its manifest wants; `note` says what),
+or ``failing``: the last call of one of its tools has failed, or it is not up.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from apexbridge_trio.plugins.declared import PluginTool
-from apexbridge_trio.plugins.manifest import Manifest
+from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.shelf import Plugins
+from apexbridge_trio.plugins.supervisor import Keeping
 from apexbridge_trio.plugins.tally import Tally
+
+_DOWN: Final = frozenset({"restarting", "failed"})
 
 
 def roster(plugins: Plugins) -> list[dict[str, Any]]:
     """Return an entry for each plugin that was found, those that were refused last."""
-    ready = [_entry(manifest, plugins) for manifest in plugins.manifests.values()]
-    return ready + [_refusal(fault) for fault in plugins.faults]
+    known = [entry_of(plugin, plugins) for plugin in plugins.offer.plugins.values()]
+    return known + [_refusal(fault) for fault in plugins.faults]
 
 
-def _entry(manifest: Manifest, plugins: Plugins) -> dict[str, Any]:
-    tools = [tool for tool in plugins.tools.values() if tool.plugin == manifest.name]
-    tallies = [tool.tally for tool in tools if isinstance(tool, PluginTool)]
-    note = plugins.notes.get(manifest.name, "")
+def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
+    """Return what is told of one plugin."""
+    manifest = plugin.manifest
+    tools = [tool for tool in plugins.offer.tools.values() if tool.plugin == plugin.name]
+    tallies = [tool.tally for tool in tools]
+    keeping = plugins.keeping(plugin)
     return {
-        "name": manifest.name,
-        "displayName": manifest.display_name or manifest.name,
+        "name": plugin.name,
+        "displayName": manifest.display_name or plugin.name,
         "version": manifest.version,
         "description": manifest.description,
         "type": manifest.type,
         "runtime": manifest.runtime,
-        "state": "ready",
-        "health": _health(tallies, note),
-        "note": note,
-        "lastError": next((tally.last_error for tally in tallies if tally.last_error), ""),
+        "network": plugin.network,
+        "state": _state(plugin, keeping),
+        "health": _health(tallies, keeping, plugin.note),
+        "note": plugin.note,
+        "lastError": _last_error(tallies, keeping),
+        "restarts": keeping.restarts if keeping else 0,
         "tools": [tool.name for tool in tools],
         "calls": _calls(tallies),
     }
 
 
-def _refusal(fault: str) -> dict[str, Any]:
-    # Peers are told the folder's name, not where it is.
-    file, _, reason = fault.partition(": ")
-    path = Path(file)
-    said = f"{path.name}: {reason}"
-    return {"name": path.parent.name, "state": "refused", "health": "failing", "lastError": said}
+def _state(plugin: Plugin, keeping: Keeping | None) -> str:
+    if plugin.standing is None:
+        return "ready"
+    return keeping.state if keeping else "starting"
 
 
-def _health(tallies: Iterable[Tally], note: str) -> str:
-    if any(tally.is_failing for tally in tallies):
+def _health(tallies: Sequence[Tally], keeping: Keeping | None, note: str) -> str:
+    is_down = keeping is not None and keeping.state in _DOWN
+    if is_down or any(tally.is_failing for tally in tallies):
         return "failing"
     return "limited" if note else "ok"
 
 
-def _calls(tallies: Iterable[Tally]) -> dict[str, int]:
+def _last_error(tallies: Sequence[Tally], keeping: Keeping | None) -> str:
+    said = [keeping.last_error if keeping else "", *(tally.last_error for tally in tallies)]
+    return next(filter(None, said), "")
+
+
+def _calls(tallies: Sequence[Tally]) -> dict[str, int]:
     words = ("started", "running", "succeeded", "failed", "stopped")
     return {word: sum(getattr(tally, word) for tally in tallies) for word in words}
+
+
+def _refusal(fault: str) -> dict[str, Any]:
+    # A peer is told the folder's name, not where it is; what the config declares has none.
+    file, _, reason = fault.partition(": ")
+    path = Path(file)
+    name, said = (path.parent.name, f"{path.name}: {reason}") if path.suffix else (path.name, reason)
+    return {"name": name, "state": "refused", "health": "failing", "lastError": said}

@@ -13,7 +13,9 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Ledger, Verdict
 from apexbridge_trio.plugins import CallbackAddress, Later, Pending, Tool
+from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.protocol.callback import Callback, read_callback
+from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.store import TaskState
 
 # The shape by which a token is masked in every log line is that of a key: ``apx_…``.
@@ -45,6 +47,7 @@ class PendingCall:
         self._journal = journal
         self._ledger = ledger
         self._tool = tool
+        self._rule = tool.later or Later()
         self._flight = flight
         self._is_named = False
         self._is_taken = False
@@ -58,7 +61,6 @@ class PendingCall:
 
     async def open(self, default_expires_s: float) -> None:
         """Record the call; the plugin may be told of it once this returns."""
-        rule = self._tool.later or Later()
         record = partial(
             self._ledger.open,
             self.call_id,
@@ -66,7 +68,7 @@ class PendingCall:
             tool=self._tool.name,
             owner=self._flight.owner,
             token_hash=hash_of(self.address.token),
-            expires_s=rule.expires_s or default_expires_s,
+            expires_s=self._rule.expires_s or default_expires_s,
         )
         await self._journal.post(record).wait()
 
@@ -150,7 +152,8 @@ class PendingCall:
             raise ToolTimeout(f"{self._tool.name} did not bring its result in time.", code="task_timed_out")
         if self.state == "failed":
             raise TaskFailed(self._callback.message)
-        return self._callback.value
+        json = encode(self._callback.value)
+        return Output(json, len(json)).within(self._rule.max_output_bytes)
 
 
 def hash_of(token: str) -> bytes:

@@ -129,6 +129,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             expires_s=bounds.expires_s,
             attempts=retry.attempts if repeats else 1,
             backoff_s=retry.backoff_s,
+            max_output_bytes=self.limits.max_output_bytes,
         )
 
     @property

@@ -63,12 +63,14 @@ class Later:
         attempts: How often the tool is called in all while its callbacks say failed and a chat
             waits. 1: a failure is told, to the waiter or to the owner (``on_failure = "notify"``).
         backoff_s: Seconds before the second attempt, doubled before each one after it.
+        max_output_bytes: What the model is given of a result; the rest is on disk.
     """
 
     wait_s: float = 30.0
     expires_s: float | None = None
     attempts: int = 1
     backoff_s: float = 1.0
+    max_output_bytes: int = 64 * 1024
 
 
 class Tool(Protocol):

@@ -451,6 +451,16 @@ async def test_what_failed_is_tried_again_as_the_manifest_says(tmp_path, autojum
         assert world.hub.pendings._tasks.notices() == []
 
 
+async def test_a_long_result_is_cut_for_the_model_and_whole_on_disk(tmp_path, autojump_clock):
+    async with waiting(tmp_path, Later(max_output_bytes=20)) as (world, song, client):
+        long = {"status": "success", "output": "la " * 20}
+        assert (await world.ask("POST", song.path, long)).status == 200
+        said = await told(client)
+        assert "62 bytes, the limit is 20" in said
+        assert "la " * 7 not in said
+        assert on_disk(tmp_path) == {"suno/song-1.json": long}
+
+
 async def test_a_token_reaches_no_log_line(tmp_path, autojump_clock):
     stream = io.StringIO()
     async with waiting(tmp_path) as (world, song, _client):

@@ -1,7 +1,8 @@
 """Chats that nobody waits for: they run under the hub, and their results are kept for a while.
 
-Each has a task of its own in the hub's nursery. The task ends when its result is forgotten, so a
-result has an owner like everything else, and a drain that cancels the nursery forgets them all.
+Each has a task of its own in the hub's nursery, and then its result has one, so a result has an
+owner like everything else, and a drain that cancels the nursery forgets them all. They are two
+because the first holds the request, which may be large, and the second lives longer.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,8 +18,10 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import error_body
 
-# About 10 KB each; when it is full, new background chats are refused and nobody else is hurt.
+# When either is reached, new background chats are refused and nobody else is hurt. Those that run by
+# then may still bring one answer each.
 MAX_KEPT: Final = 1000
+MAX_KEPT_BYTES: Final = 128 * 1024 * 1024
 
 log = get_logger("background")
 
@@ -77,7 +80,7 @@ class Backgrounds:
             Overloaded: Too many results are kept already.
         """
         assert self._nursery is not None
-        if len(self._kept) >= MAX_KEPT:
+        if len(self._kept) >= MAX_KEPT or self._kept_bytes() >= MAX_KEPT_BYTES:
             raise Overloaded("Too many background chats are running or kept.", retry_after_s=60)
         flight = self._flights.open(request_id, "chat", owner, timeout_s=timeout_s)
         chat = self._kept[owner.tenant_id, request_id] = Background(request_id, owner)
@@ -89,7 +92,10 @@ class Backgrounds:
         Raises:
             NotFound: Unknown, forgotten, or of someone else.
         """
-        for chat in self._kept.values():
+        # Two tenants may use the same id: one's own comes first.
+        own = self._kept.get((principal.tenant_id, request_id))
+        chats: list[Background] = [*([own] if own else ()), *self._kept.values()]
+        for chat in chats:
             if chat.request_id == request_id and principal.may_see(chat.owner):
                 return chat
         raise NotFound(f"There is no request {request_id}.")
@@ -108,6 +114,21 @@ class Backgrounds:
         except Exception as fault:  # the boundary of a turn that nobody waits for
             log.error("background chat failed", request_id=chat.request_id, exc_info=fault)
             chat.status, chat.error = "failed", InternalFault("The hub failed; its log says how.")
+        log.info(
+            "background chat ended",
+            request_id=chat.request_id,
+            outcome=chat.status,
+            error=chat.error.code if chat.error else None,
+            duration_ms=round((trio.current_time() - flight.started) * 1000, 1),
+            bytes=len(chat.result),
+        )
+        assert self._nursery is not None
+        self._nursery.start_soon(self._forget_later, chat, name=f"result {chat.request_id}")
+
+    def _kept_bytes(self) -> int:
+        return sum(len(chat.result) for chat in self._kept.values())
+
+    async def _forget_later(self, chat: Background) -> None:
         await trio.sleep(self._keep_s)
         # The id may be in use again by now.
         if self._kept.get(key := (chat.owner.tenant_id, chat.request_id)) is chat:

@@ -18,7 +18,6 @@ stopped       the block was left
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,7 +27,7 @@ import trio
 from apexbridge_trio.errors import DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.identity import Principal
 
-# A receipt is repeated to who asks again; this many are remembered (about 1 KB each).
+# Receipts are repeated to who asks again; those of this many requests are remembered (about 1 KB each).
 REMEMBERED_RECEIPTS: Final = 256
 
 
@@ -177,7 +176,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._roots: dict[tuple[str, str], Flight] = {}
-        self._receipts: deque[tuple[str, Stop]] = deque(maxlen=REMEMBERED_RECEIPTS)
+        # Of each request that was interrupted: its stop, and those of its branches, by path.
+        self._stops: dict[tuple[str, str], dict[str, Stop]] = {}
         self._emptied: trio.Event | None = None
         self.is_draining = False
 
@@ -199,6 +199,7 @@ class Flights:
         flight = Flight(self, request_id, kind, owner, None)
         flight.scope.deadline = trio.current_time() + timeout_s
         self._roots[key] = flight
+        self._stops.pop(key, None)  # receipts of an earlier request are none of this one
         return flight
 
     def forget(self, flight: Flight) -> None:
@@ -251,8 +252,8 @@ class Flights:
         try:
             flight = self.find(path, principal)
         except NotFound:
-            for known, stop in reversed(self._receipts):
-                if known == path and principal.may_see(stop.flight.owner):
+            for stops in self._stops.values():
+                if (stop := stops.get(path)) and principal.may_see(stop.flight.owner):
                     return stop
             raise
         return self._stop(flight, reason)
@@ -264,7 +265,10 @@ class Flights:
     def _stop(self, flight: Flight, reason: str) -> Stop:
         if flight.stop is None:
             flight.stop = Stop(flight, reason)
-            self._receipts.append((flight.path, flight.stop))
+            request = flight.owner.tenant_id, flight.path.partition("/")[0]
+            self._stops.setdefault(request, {})[flight.path] = flight.stop
+            if len(self._stops) > REMEMBERED_RECEIPTS:
+                del self._stops[next(iter(self._stops))]
             flight.scope.cancel(reason=f"interrupted: {reason}")
         return flight.stop
 

@@ -171,6 +171,19 @@ async def test_other_tenants_and_unknown_ids_look_the_same(autojump_clock):
         flights.interrupt("req_1", ANNE)
 
 
+async def test_a_receipt_of_an_earlier_request_is_not_given_for_its_id(autojump_clock):
+    flights = Flights()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda **kw: fly(flights, **kw))
+        await flights.interrupt("req_1/round1/llm", ANNE).receipt(1)
+        await nursery.start(lambda **kw: fly(flights, **kw))
+        await flights.interrupt("req_1", ANNE).receipt(1)
+    await fly(flights, work=trio.lowlevel.checkpoint)
+    for path in ("req_1", "req_1/round1/llm"):
+        with pytest.raises(NotFound):
+            flights.interrupt(path, ANNE)
+
+
 async def test_receipts_of_others_are_not_repeated(autojump_clock):
     flights = Flights()
     async with trio.open_nursery() as nursery:

@@ -26,11 +26,16 @@ class _Said(Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
+class _Logprobs(Struct):
+    content: list[Any] | None = None
+
+
 class _Choice(Struct):
     index: Annotated[int, Meta(ge=0, lt=MAX_CHOICES)] | None = None
     delta: _Said | None = None
     message: _Said | None = None
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
 
 class _Answer(Struct):

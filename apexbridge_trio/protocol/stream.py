@@ -12,6 +12,7 @@ hub goes on with its own tools:
     any of them → fail | interrupt
 """
 
+import re
 from typing import Any, Final
 
 from apexbridge_trio.errors import ApexError, UpstreamBroken
@@ -22,14 +23,7 @@ from apexbridge_trio.protocol.sse import DONE, Blocks, encode_event, payloads
 
 # Found in a block, these mean a look at each event. They can not stand inside a JSON string, where
 # the quotes would be escaped.
-_NEEDS_A_LOOK: Final = (
-    b'"tool_calls"',
-    b'"finish_reason":"',
-    b'"finish_reason": "',
-    b'"usage":{',
-    b'"usage": {',
-    b'"error"',
-)
+_NEEDS_A_LOOK: Final = re.compile(rb'"(?:tool_calls"|error"|(?:finish_reason|usage)"(?!: ?null))')
 
 
 class ClientStream:
@@ -153,7 +147,8 @@ class ClientStream:
 
     def interrupt(self) -> bytes:
         """Close the answer because somebody said stop."""
-        choices = [ChunkChoice(Delta(), "stop", index) for index in sorted(self._opened) or [0]]
+        choices = [ChunkChoice(Delta(), "stop", index) for index in sorted(self._opened)]
+        choices = choices or [ChunkChoice(Delta(role="assistant"), "stop")]
         return self._write(choices, apex={"interrupted": True}) + DONE
 
     def fail(self, error: ApexError, request_id: str) -> bytes:
@@ -278,7 +273,7 @@ def _is_plain(block: bytes, tokens: tuple[bytes, bytes]) -> bool:
         and block.startswith(b"data: {")
         and block.count(b"\n\ndata: {") == events - 1
         and block.count(b"}\n\n") == events
-        and not any(mark in block for mark in _NEEDS_A_LOOK)
+        and _NEEDS_A_LOOK.search(block) is None
         and (block.isascii() or _is_utf8(block))
     )
 

@@ -47,7 +47,8 @@ class EventReply:
         self._writing = False
 
     async def close(self, events: bytes) -> None:
-        """Send the last events and end the reply."""
+        """Send the last events and end the reply; no sign of life comes after or between them."""
+        self._is_over = True
         await self.write(events)
         await self._arrival.send({"type": "http.response.body", "body": b""})
 

@@ -61,6 +61,7 @@ def test_calls_in_a_document_are_repaired():
         (b'{"choices":[]}', "no choices"),
         (b'{"choices":{}}', "OpenAI's form.*choices"),
         (b'{"choices":[3]}', "OpenAI's form.*choices"),
+        (b'{"choices":[{"message":{},"logprobs":{"content":5}}]}', "OpenAI's form.*content"),
         (b'{"choices":[{"index":"a","message":{}}]}', "OpenAI's form.*index"),
         (b'{"choices":[{"index":128,"message":{}}]}', "OpenAI's form.*index"),
         (b'{"choices":[{"message":{"tool_calls":"x"}}]}', "OpenAI's form.*tool_calls"),

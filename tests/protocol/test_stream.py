@@ -96,6 +96,25 @@ def test_plain_blocks_are_passed_on_byte_for_byte():
     assert stream.feed(block) is block
 
 
+@pytest.mark.parametrize("colon", [b":", b": ", b" :", b"\t:\t"])
+def test_an_end_is_seen_however_it_is_spaced(colon):
+    stream = new_stream(wants_usage=True)
+    shown = stream.feed(provider(*text("a"), finish=None, done=False))
+    shown += stream.feed(
+        b'data: {"id":"up-1","created":7,"choices":[{"index":0,"delta":{},"finish_reason"%b"stop"}]}\n\n'
+        % colon
+    )
+    shown += stream.feed(
+        b'data: {"id":"up-1","created":7,"choices":[],"usage"%b{"total_tokens":5}}\n\n' % colon
+    )
+    shown += stream.feed(b"data: [DONE]\n\n")
+    stream.close_round()
+    heard = events(shown + stream.end())
+    ends = [choice["finish_reason"] for event in heard for choice in event["choices"]]
+    assert [end for end in ends if end] == ["stop"]
+    assert [event["usage"]["total_tokens"] for event in heard if event.get("usage")] == [5]
+
+
 def test_a_missing_role_id_and_model_are_added():
     stream = new_stream()
     shown, _ = read(stream, [b'data:{"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'])
@@ -301,7 +320,8 @@ def test_interrupt_and_failure_close_the_stream():
     assert last["choices"][0]["finish_reason"] == "stop"
     assert last["apex"] == {"interrupted": True}
     assert events(shown + stream.fail(DeadlinePassed("late"), "req_1"))[-1]["error"]["code"] == "timeout"
-    assert events(new_stream().interrupt())[-1]["choices"][0]["index"] == 0
+    (only,) = events(new_stream().interrupt())[-1]["choices"]
+    assert only == {"index": 0, "delta": {"role": "assistant"}, "finish_reason": "stop"}
 
 
 def test_an_endless_answer_with_tools_is_refused(monkeypatch):

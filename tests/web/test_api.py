@@ -3,6 +3,7 @@
 import pytest
 
 from apexbridge_trio.log import capture
+from apexbridge_trio.web.api import build_api
 from tests.harness.world import open_world, say
 
 
@@ -177,7 +178,7 @@ async def test_a_path_that_a_router_reads_otherwise_opens_nothing(state, autojum
 async def test_each_route_has_a_rule(state, autojump_clock):
     async with open_world(state) as world:
         key = bearer(world, "chat", "node", "callback", "logs", "admin")
-        for rule in world.front._api.url_map.iter_rules():
+        for rule in build_api(world.hub).url_map.iter_rules():
             path = str(rule).replace("<", "").replace(">", "").replace("path:", "")
             reply = await world.ask("TRACE", path, {}, key)
             assert reply.status == 405, path

@@ -21,7 +21,7 @@ from apexbridge_trio.flights import Flight
 from apexbridge_trio.models import ToolChoice
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import CallContext, Later, Pending, Tool
-from apexbridge_trio.protocol.openai import Call, encode
+from apexbridge_trio.protocol.openai import Call, encode, is_content
 
 # A plugin's name in a prompt; any other pair of braces is left alone.
 _NAMED: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -33,12 +33,12 @@ class Outcome(Struct, frozen=True):
     """What became of one call.
 
     Attributes:
-        content: What the model is told, JSON text.
+        content: What the model is told: JSON text, or the content parts that the tool returned.
     """
 
     call: Call
     state: State
-    content: str
+    content: str | list[dict[str, Any]]
 
     def message(self) -> dict[str, Any]:
         """Return the message that tells the model."""
@@ -111,7 +111,7 @@ class Toolbox:
             return _told(call, "failed", fault.code, fault.message)
         if isinstance(result, Pending):
             return Outcome(call, "pending", encode(_pending(result)).decode())
-        return Outcome(call, "success", encode(result).decode())
+        return Outcome(call, "success", result if is_content(result) else encode(result).decode())
 
     async def _result(self, tool: Tool, arguments: dict[str, Any], flight: Flight) -> Any | Pending:
         if tool.later is None:

@@ -160,6 +160,9 @@ class ErrorEnvelope(Struct):
     request_id: str
 
 
+# Kinds of content parts; each has its content under its own name.
+PARTS: Final = ("text", "image_url", "input_audio", "file")
+
 _PLACE: Final = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<where>.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _decode_request: Final = msgspec.json.Decoder(ChatRequest).decode
@@ -176,6 +179,15 @@ def read_chat(body: bytes) -> tuple[ChatRequest, dict[str, Raw]]:
     request = read_json(body, _decode_request)
     fields = {name: raw for name, raw in _decode_fields(body).items() if name not in OWN_FIELDS}
     return request, fields
+
+
+def is_content(value: object) -> bool:
+    """Tell whether a value is an array of content parts, as a message may have for its content."""
+    return isinstance(value, list) and bool(value) and all(map(_is_part, value))
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, dict) and (kind := value.get("type")) in PARTS and kind in value
 
 
 def read_json(body: bytes, decode: Callable[[bytes], T]) -> T:

@@ -126,7 +126,7 @@ class World:
 
 
 class Tool:
-    """A tool that answers at once, fails with `fault`, or holds the call for ever."""
+    """A tool that answers at once with `result`, fails with `fault`, or holds the call for ever."""
 
     description, plugin, idempotent = "For a test.", "test", True
     max_execution_s = 1000.0
@@ -136,6 +136,7 @@ class Tool:
     def __init__(self, name: str, fault: Exception | None, hold: bool) -> None:
         self.name, self.fault, self.hold = name, fault, hold
         self.parameters: dict[str, Any] = {"type": "object"}
+        self.result: Any = {"pong": True}
         self.started = trio.Event()
 
     async def call(self, arguments: dict[str, Any], context: CallContext) -> Any:
@@ -145,7 +146,7 @@ class Tool:
             raise self.fault
         if self.hold:
             await trio.sleep_forever()
-        return {"pong": True}
+        return self.result
 
 
 class Client(Peer):

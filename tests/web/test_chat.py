@@ -237,6 +237,18 @@ async def test_a_tool_of_the_hub_is_run_and_the_model_asked_again(state, autojum
         assert told["apex"] == {"rounds": 2}
 
 
+async def test_content_parts_of_a_tool_are_content_for_the_model(state, autojump_clock):
+    parts = [
+        {"type": "text", "text": "the door"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+    ]
+    async with open_world(state) as world:
+        world.add_tool("camera").result = parts
+        await world.chat(say(calls(("camera", {})), "hands"))
+        _, second = [r.json for c in world.provider.connections for r in c.requests]
+        assert second["messages"][2]["content"] == parts
+
+
 @pytest.mark.parametrize("how", ["no-index", "same-id", "no-id", "whole"])
 async def test_calls_with_the_faults_of_the_field_are_run(state, autojump_clock, how):
     models = [{"id": "odd", "upstream": "up", "name": f"tools:{how}", "tools": "all"}]

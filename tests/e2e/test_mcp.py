@@ -36,7 +36,10 @@ async def ask(url: str) -> dict[str, Any]:
                 reply = await client.post(f"{url}/v1/chat/completions", json=body)
                 choice = reply.json()["choices"][0]
                 if choice["finish_reason"] == "stop":
-                    return json.loads(choice["message"]["content"].removeprefix("Tools said: "))
+                    said: dict[str, Any] = json.loads(
+                        choice["message"]["content"].removeprefix("Tools said: ")
+                    )
+                    return said
 
 
 @pytest.mark.parametrize("mounted", [config, folder])

@@ -38,7 +38,8 @@ async def ask(client: httpx.AsyncClient, url: str, text: str) -> dict[str, Any]:
     )
     answer: dict[str, Any] = reply.json()
     assert answer["apex"] == {"rounds": 2}
-    return answer["choices"][0]["message"]
+    message: dict[str, Any] = answer["choices"][0]["message"]
+    return message
 
 
 async def test_the_embedded_model_calculates_and_sorts_a_folder_that_calls_back(tmp_path):

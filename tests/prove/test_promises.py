@@ -184,7 +184,7 @@ async def test_hours_of_mixed_load_leave_nothing(tmp_path, capsys):
             httpx.AsyncClient(trust_env=False, limits=limits) as client,
         ):
             key = await process.command("keys", "create", "--scope", "admin", "--state", str(tmp_path))
-            sizes = []
+            sizes: list[int] = []
             end = time.monotonic() + minutes * 60
             while time.monotonic() < end or len(sizes) < 3:
                 await run_batch(hub, client, range(3000), at_once=32)

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO, cast
 
@@ -41,6 +41,8 @@ _CHATTY = ("httpx", "httpcore", "hypercorn.access")
 
 # C0, DEL, C1, line separators, text direction, lone surrogates: what moves a cursor or ends a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# `json.dumps` would make an encoder for each value.
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _NEEDS_QUOTES = re.compile(r'[\s"=]')
 _SECRET_FIELDS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api_key", "cookie", "set-cookie"}
@@ -125,29 +127,29 @@ class _Bridge(logging.Handler):
 
 
 def _plain_entry(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
-    return cast("dict[str, Any]", _plain(entry, depth=0))
+    # The names are written in our own code; only what they hold can be foreign.
+    return {name: _field(name, value, depth=1) for name, value in entry.items()}
 
 
 def _plain(value: object, *, depth: int) -> Any:
     """Make a value of JSON's types with every text in it redacted and bounded."""
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, bytes):
         return _text(value.decode("utf-8", "replace"))
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
-            return _plain_fields(value.items(), depth=depth + 1)
+            named = ((_text(str(key)), held) for key, held in value.items())
+            return {name: _field(name, held, depth=depth + 1) for name, held in named}
         if isinstance(value, list | tuple | set | frozenset):
             return [_plain(item, depth=depth + 1) for item in value]
     return _text(str(value))
 
 
-def _plain_fields(items: Iterable[tuple[object, object]], *, depth: int) -> dict[str, Any]:
-    plain = {}
-    for key, value in items:
-        name = _text(str(key))
-        plain[name] = MASK if name.lower() in _SECRET_FIELDS else _plain(value, depth=depth)
-    return plain
+def _field(name: str, value: object, *, depth: int) -> Any:
+    return MASK if name.lower() in _SECRET_FIELDS else _plain(value, depth=depth)
 
 
 def _text(text: str) -> str:
@@ -162,7 +164,7 @@ def _visible(text: str) -> str:
 
 
 def _as_json(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
-    return _visible(json.dumps(entry, ensure_ascii=False))
+    return _visible(_to_json(entry))
 
 
 def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
@@ -174,9 +176,9 @@ def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> 
 
 
 def _word(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _to_json(value)
     if not text or (isinstance(value, str) and _NEEDS_QUOTES.search(text)):
-        text = json.dumps(text, ensure_ascii=False)
+        text = _to_json(text)
     return _visible(text)
 
 

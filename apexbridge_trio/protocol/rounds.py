@@ -120,11 +120,12 @@ def read_document(body: bytes) -> dict[str, Any]:
         UpstreamBroken: It is no chat completion.
     """
     document = read_payload(body)
+    chunk = as_chunk(document)
+    if not any(choice["delta"].get("tool_calls") for choice in chunk["choices"]):
+        return document
     assembly = Assembly()
-    assembly.feed(as_chunk(document))
-    if any(choice["delta"].get("tool_calls") for choice in as_chunk(document)["choices"]):
-        document = assembly.build()
-    return document
+    assembly.feed(chunk)
+    return assembly.build()
 
 
 def as_chunk(document: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ none. A web page must not use that: a name that was rebound to 127.0.0.1 shows i
 page in Origin, and both are refused. With a key neither matters.
 """
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -100,6 +101,7 @@ def foreign(auth: Auth, arrival: Arrival) -> Forbidden | None:
     return None
 
 
+@lru_cache(maxsize=128)  # of each request without a key, and nearly always the same
 def _host_name(url: str) -> str | None:
     try:
         return urlsplit(url).hostname

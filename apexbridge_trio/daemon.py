@@ -71,7 +71,7 @@ def open_hub(
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         for name, note in plugins.notes.items():
-            log.warning("plugin not held as it wants to be", plugin=name, reason=note)
+            log.warning("plugin is limited", plugin=name, reason=note)
         upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
         embedded = IntentModel(plugins)
         models = ModelTable(config.models, upstreams, embedded)
@@ -154,6 +154,7 @@ async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
         host, port = addresses[0]
         shown = f"[{host}]" if ":" in host else host
         hub.pendings.url = callback_url(hub.config, f"{shown}:{port}")
+        hub.plugins.port = port
         print(f"listening on http://{shown}:{port}", flush=True)  # noqa: T201  # scripts read this line
         log.info("ready", version=__version__, address=f"{shown}:{port}")
         notify("READY=1")

@@ -7,6 +7,8 @@ written down and not held is worse than none.
 
 import difflib
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.plugins.cron import Cron
 from apexbridge_trio.plugins.tool import Later
 from apexbridge_trio.protocol.sentences import Name, Phrase, Sentences
 
@@ -73,9 +76,27 @@ class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         every_s: Seconds between one text and the next. An hour is what a note on the fridge can be late.
+        cron: When instead, in the home's zone.
     """
 
     every_s: Positive = 3600.0
+    cron: str = ""
+
+    @property
+    def schedule(self) -> Callable[[datetime], float]:
+        """How many seconds it is from a moment until the next text.
+
+        Raises:
+            ConfigInvalid: `cron` is no cron line, or never falls due.
+        """
+        if not self.cron:
+            return lambda _now: self.every_s
+        try:
+            cron = Cron.read(self.cron)
+            cron.delay(datetime.now(UTC))
+        except ConfigInvalid as fault:
+            raise ConfigInvalid(f"refresh.cron: {fault.message}") from None
+        return cron.delay
 
 
 class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,7 +188,7 @@ def read_manifest(path: Path) -> Manifest:
         ConfigInvalid: The file, the key, and what is wrong with it.
     """
     try:
-        manifest = msgspec.toml.decode(_read(path), type=Manifest)
+        manifest = msgspec.toml.decode(read_bytes(path), type=Manifest)
     except OSError as fault:
         raise ConfigInvalid(f"{path}: {fault.strerror}") from None
     except msgspec.ValidationError as fault:
@@ -179,7 +200,13 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Read the file of a manifest.
+
+    Raises:
+        ConfigInvalid: It is larger than any that somebody wrote.
+        OSError: It can not be read.
+    """
     with path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:

@@ -1,7 +1,7 @@
 """Opens plugins: from a folder with a manifest, or from an entry of the config."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Final
 from apexbridge_trio import config
 from apexbridge_trio.config import Secret
 from apexbridge_trio.errors import ConfigInvalid, ToolFailed
+from apexbridge_trio.plugins import legacy
 from apexbridge_trio.plugins.environment import environment
 from apexbridge_trio.plugins.inline import Code, PluginHome, load_code
 from apexbridge_trio.plugins.manifest import FILE, Limits, Manifest, Refresh, read_manifest
@@ -24,6 +25,7 @@ from apexbridge_trio.plugins.static import StaticText
 TOKEN: Final = "MCP_TOKEN"  # noqa: S105  # the name of one
 # What stands for the file where the config declares a plugin.
 CONFIG: Final = Path("[[plugins.mcp]]")
+NODE_ONLY: Final = "not supported: needs Node"
 _UNHELD: Final = "its network can not be cut on this machine: processes may not make network namespaces"
 
 
@@ -35,6 +37,7 @@ class Opener:
         state: The hub's state directory; a plugin gets ``<state>/plugins/<name>``.
         clock: The time with the home's time zone.
         ongoing: Who owns the processes that go on after a pending answer.
+        port: Where the hub listens; called when a legacy plugin is run.
         on_tools: Called when an MCP server has said what its tools are.
         strict: Whether a plugin is left out when this machine can not hold it as its manifest wants.
         kill_grace_s: Seconds between SIGTERM and SIGKILL for a plugin's processes.
@@ -43,6 +46,7 @@ class Opener:
     state: Path
     clock: Callable[[], datetime]
     ongoing: Ongoing
+    port: Callable[[], int]
     on_tools: Callable[[], None]
     strict: bool
     kill_grace_s: float
@@ -53,8 +57,11 @@ class Opener:
         Raises:
             ConfigInvalid: File, key, reason.
         """
-        file = folder / FILE
-        return self._opened(file, read_manifest(file)) if file.is_file() else None
+        if (file := folder / FILE).is_file():
+            return self._opened(file, read_manifest(file))
+        if (file := folder / legacy.FILE).is_file():
+            return self._legacy(file)
+        return None
 
     def mount(self, entry: config.Mcp) -> Plugin:
         """Open an MCP server that the config mounts.
@@ -66,9 +73,26 @@ class Opener:
         manifest = Manifest(
             name=entry.name, runtime="mcp", command=entry.command, url=entry.url, limits=limits
         )
-        return self._opened(CONFIG / entry.name, manifest, entry.api_key)
+        return self._opened(CONFIG / entry.name, manifest, token=entry.api_key)
 
-    def _opened(self, source: Path, manifest: Manifest, token: Secret | None = None) -> Plugin:
+    def _legacy(self, file: Path) -> Plugin:
+        old = legacy.read_legacy(file)
+        try:
+            manifest = old.modern()
+        except ConfigInvalid as fault:
+            raise ConfigInvalid(f"{file}: {fault.message}") from None
+        if old.is_in_node:
+            return Plugin(manifest, file, note=NODE_ONLY, is_supported=False)
+        return replace(self._opened(file, manifest, old=old), placeholders=tuple(old.placeholders))
+
+    def _opened(
+        self,
+        source: Path,
+        manifest: Manifest,
+        *,
+        token: Secret | None = None,
+        old: legacy.LegacyManifest | None = None,
+    ) -> Plugin:
         home = PluginHome(self.state / "plugins" / manifest.name, self.clock)
         try:
             home.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +101,7 @@ class Opener:
             if manifest.runtime == "mcp":
                 parts = {"server": McpServer(self._mount(source, manifest, home.state, token), self.on_tools)}
             else:
-                parts = self._parts(source.parent, manifest, home)
+                parts = self._parts(self._runtime(source.parent, manifest, home, old), manifest)
         except OSError as fault:
             raise ConfigInvalid(f"{source}: no state directory: {fault.strerror}") from None
         except ToolFailed as fault:
@@ -86,24 +110,26 @@ class Opener:
             raise ConfigInvalid(f"{source}: {fault.message}") from None
         return Plugin(manifest, source, network_of(manifest), note=note, **parts)
 
-    def _parts(self, folder: Path, manifest: Manifest, home: PluginHome) -> dict[str, Any]:
-        runs = self._runtime(folder, manifest, home)
+    def _parts(self, runs: Code | Program | legacy.LegacyProgram, manifest: Manifest) -> dict[str, Any]:
         parts: dict[str, Any] = {"declared": {one.name: runs.tool(one) for one in manifest.declared_tools}}
         if manifest.type == "static":
-            every_s = (manifest.refresh or Refresh()).every_s
-            parts["text"] = StaticText(runs.tool(manifest.own_tool), every_s)
-        if manifest.type == "service":
-            parts["service"] = Service(
-                manifest.name, runs.serve if isinstance(runs, Code) else partial(serve, runs)
-            )
+            schedule = (manifest.refresh or Refresh()).schedule
+            parts["text"] = StaticText(runs.tool(manifest.own_tool), schedule, self.clock)
+        if isinstance(runs, Code) and manifest.type == "service":
+            parts["service"] = Service(manifest.name, runs.serve)
+        if isinstance(runs, Program) and manifest.type == "service":
+            parts["service"] = Service(manifest.name, partial(serve, runs))
         return parts
 
-    def _runtime(self, folder: Path, manifest: Manifest, home: PluginHome) -> Code | Program:
+    def _runtime(
+        self, folder: Path, manifest: Manifest, home: PluginHome, old: legacy.LegacyManifest | None
+    ) -> Code | Program | legacy.LegacyProgram:
         if manifest.runtime == "inline":
             return load_code(folder, manifest, home)
-        return load_program(
+        program = load_program(
             folder, manifest, home.state, ongoing=self.ongoing, kill_grace_s=self.kill_grace_s
         )
+        return legacy.LegacyProgram(old, program, self.port) if old else program
 
     def _mount(self, source: Path, manifest: Manifest, state: Path, token: Secret | None) -> Mount:
         # What the config mounts has no folder: it runs in its state directory.

@@ -25,7 +25,9 @@ class Plugin:
         server: The MCP server that has others.
         text: Where a static plugin's text comes from.
         service: What else stays up.
-        note: What its manifest wants and this machine can not hold.
+        placeholders: What else prompts call its text, beside its name.
+        note: What its manifest wants and this machine can not hold, or why it is not run at all.
+        is_supported: Whether it is run.
     """
 
     manifest: Manifest
@@ -35,7 +37,9 @@ class Plugin:
     server: McpServer | None = None
     text: StaticText | None = None
     service: Service | None = None
+    placeholders: tuple[str, ...] = ()
     note: str = ""
+    is_supported: bool = True
 
     @property
     def name(self) -> str:

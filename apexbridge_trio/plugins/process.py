@@ -171,7 +171,7 @@ def load_program(
     limits, later = manifest.limits, manifest.later
     return Program(
         manifest=manifest,
-        command=find_command(folder, manifest.entry),
+        command=tuple(manifest.command) or find_command(folder, manifest.entry),
         folder=folder.absolute(),
         env=environment(folder, state.absolute()),
         cage=cage_of(limits, kill_grace_s),

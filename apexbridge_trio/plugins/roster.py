@@ -1,16 +1,17 @@
 """The list of plugins, as ``GET /v1/plugins`` shows it: what each is, how it is, what it has done.
 
-==========  =====================================================================
-state       meaning
-==========  =====================================================================
-ready       its tools can be called
-starting    what it keeps up is not up yet
-running     it is up
-restarting  it was up, and is begun again soon
-failed      it ended too often, and is tried again later
-refused     what is in its folder now was not loaded; `lastError` has file, key
-            and reason, and what was loaded before is listed beside it
-==========  =====================================================================
+===========  ====================================================================
+state        meaning
+===========  ====================================================================
+ready        its tools can be called
+unsupported  it can not be run here at all; `note` says why
+starting     what it keeps up is not up yet
+running      it is up
+restarting   it was up, and is begun again soon
+failed       it ended too often, and is tried again later
+refused      what is in its folder now was not loaded; `lastError` has file, key
+             and reason, and what was loaded before is listed beside it
+===========  ====================================================================
 
 Health is ``ok``, ``limited`` (this machine can not hold it as its manifest wants; `note` says what),
 or ``failing``: the last call of one of its tools has failed, or it is not up.
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.supervisor import Keeping
@@ -37,7 +39,8 @@ def roster(plugins: Plugins) -> list[dict[str, Any]]:
 def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
     """Return what is told of one plugin."""
     manifest = plugin.manifest
-    tools = [tool for tool in plugins.offer.tools.values() if tool.plugin == plugin.name]
+    offered = [tool for tool in plugins.offer.tools.values() if isinstance(tool, PluginTool)]
+    tools = [tool for tool in offered if tool.plugin == plugin.name]
     tallies = [tool.tally for tool in tools]
     keeping = plugins.keeping(plugin)
     return {
@@ -60,7 +63,7 @@ def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
 
 def _state(plugin: Plugin, keeping: Keeping | None) -> str:
     if plugin.standing is None:
-        return "ready"
+        return "ready" if plugin.is_supported else "unsupported"
     return keeping.state if keeping else "starting"
 
 

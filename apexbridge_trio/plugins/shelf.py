@@ -39,7 +39,7 @@ class Offer:
         plugins: By name.
         tools: By the name the model calls.
         sentences: By plugin, then by language.
-        texts: What a prompt can have, by plugin.
+        texts: What a prompt can have, by the names that it has there.
         faults: What was not loaded, or not changed: file, key, reason.
     """
 
@@ -80,12 +80,14 @@ class Plugins:
 
     Attributes:
         offer: What there is now.
+        port: Where the hub listens, once it does; legacy plugins are told.
     """
 
     def __init__(self, directories: Sequence[Path], ongoing: Ongoing) -> None:
         self.directories = tuple(directories)
         self.ongoing = ongoing
         self.offer = Offer()
+        self.port = 0
         self._places: dict[Path, Place] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._supervisor = Supervisor()
@@ -117,7 +119,13 @@ class Plugins:
         """
         plugins = cls(directories, Ongoing())
         opener = Opener(
-            state, clock, plugins.ongoing, plugins.exchange, strict=strict, kill_grace_s=kill_grace_s
+            state,
+            clock,
+            plugins.ongoing,
+            port=lambda: plugins.port,
+            on_tools=plugins.exchange,
+            strict=strict,
+            kill_grace_s=kill_grace_s,
         )
         plugins._open = opener.open
         for folder in plugins._folders():
@@ -248,7 +256,12 @@ class _Builder:
             plugins=self._plugins,
             tools=self._tools,
             sentences=before.sentences if sentences == before.sentences else sentences,
-            texts={name: plugin.text for name, plugin in self._plugins.items() if plugin.text},
+            texts={
+                word: plugin.text
+                for plugin in self._plugins.values()
+                if plugin.text
+                for word in (plugin.name, *plugin.placeholders)
+            },
             faults=self._faults,
         )
 

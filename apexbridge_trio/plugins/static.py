@@ -1,6 +1,7 @@
 """A static plugin's text: asked for now and then, and put into the prompts that want it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -20,13 +21,20 @@ class StaticText:
 
     Args:
         source: The tool that returns it; a text is taken as it is, any other value as JSON.
-        every_s: Seconds between one text and the next.
+        delay: How many seconds it is from a moment until the next text.
+        clock: The time with the home's time zone.
+
+    Attributes:
+        value: The text; empty until there is one.
     """
 
-    def __init__(self, source: PluginTool, every_s: float) -> None:
+    def __init__(
+        self, source: PluginTool, delay: Callable[[datetime], float], clock: Callable[[], datetime]
+    ) -> None:
         self.value = ""
         self._source = source
-        self._every_s = every_s
+        self._delay = delay
+        self._clock = clock
 
     @property
     def name(self) -> str:
@@ -42,7 +50,7 @@ class StaticText:
         while True:
             self.value = await self._ask()
             up()
-            await trio.sleep(self._every_s)
+            await trio.sleep(self._delay(self._clock()))
 
     def note_end(self, _fault: str, _retry_in_s: float) -> None:
         """The text stays what it was."""

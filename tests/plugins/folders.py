@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from apexbridge_trio.flights import Flights
+from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.plugins import CallContext, PluginHome, Plugins, Tool
 from apexbridge_trio.plugins.inline import load_module
@@ -57,3 +57,8 @@ def shipped_module(name: str) -> ModuleType:
 def home(state: Path, now: datetime = SUNDAY) -> PluginHome:
     """Return what a plugin function gets as its second argument."""
     return PluginHome(state, lambda: now)
+
+
+def flight_of(tool: Tool) -> Flight:
+    """Return a flight for a call of a tool."""
+    return Flights().open("req_test", tool.kind, Principal("key_test", scopes=frozenset({"chat"})))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import trio
 
 from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins import process, tree
-from apexbridge_trio.plugins.sandbox import Sandbox, probe
+from apexbridge_trio.plugins.sandbox import probe
 from tests.harness.kill import kill_at_every_step
 from tests.plugins.programs import Bench, open_bench
 
@@ -47,11 +48,13 @@ def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     if request.param == "cgroup":
         if found.cgroup is None:
             pytest.skip("no control group may be made here")
+        group = found.cgroup / f"tree-{os.getpid()}"
+        group.mkdir()
+        monkeypatch.setattr(process, "probe", lambda: replace(found, cgroup=group))
         yield request.param
-        assert not list(found.cgroup.glob("call_*"))
+        group.rmdir()  # refused if one is left in it
     else:
-        alone = Sandbox(can_cut_network=found.can_cut_network, cgroup=None)
-        monkeypatch.setattr(process, "probe", lambda: alone)
+        monkeypatch.setattr(process, "probe", lambda: replace(found, cgroup=None))
         yield request.param
 
 

@@ -1,0 +1,161 @@
+"""The guard by itself: what it is told, what it says, and whom it leaves alive, which is nobody."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import coverage
+import pytest
+
+from apexbridge_trio.plugins import guard
+from apexbridge_trio.plugins.sandbox import find_cgroup, probe
+
+ROOT = Path(__file__).parents[2]
+SAFETY_S = 60
+
+
+@dataclass
+class Guarded:
+    """A running guard, and the hub's end of its socket."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+
+    def line(self) -> bytes:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def said(self) -> str:
+        """Return all it says until it leaves."""
+        heard = b""
+        while data := self.control.recv(4096):
+            heard += data
+        assert self.process.wait(SAFETY_S) == 0
+        return heard.decode()
+
+    def hang_up(self) -> None:
+        self.control.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def guarded(
+    *command: str, grace_s: float = 5, memory_mb: int = 0, network: str = "open", cgroup: str = ""
+) -> Iterator[Guarded]:
+    near, far = socket.socketpair()
+    near.settimeout(SAFETY_S)
+    orders = [str(far.fileno()), str(grace_s), str(memory_mb), network, cgroup, *command]
+    run, env = ["-I", "-S"], dict(os.environ)
+    if measured := coverage.Coverage.current():
+        run = ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}"]
+        env["COVERAGE_FILE"] = str(measured.config.data_file)
+    with (
+        near,
+        subprocess.Popen(
+            [sys.executable, *run, guard.__file__, *orders],
+            pass_fds=[far.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=env,
+            cwd=ROOT,
+        ) as process,
+    ):
+        far.close()
+        try:
+            yield Guarded(process, near)
+        finally:
+            process.kill()
+
+
+def sh(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+def test_it_leaves_when_nobody_is_left() -> None:
+    with guarded(*sh("echo done; exit 3")) as one:
+        assert one.line() == b"done\n"
+        assert one.said() == "exited 3\nended 0 group+subreaper\n"
+
+
+def test_it_stays_with_what_the_first_process_left() -> None:
+    with guarded(*sh("setsid sh -c 'echo $$; exec sleep 1000' &")) as one:
+        pid = int(one.line())
+        assert one.control.recv(4096) == b"exited 0\n"
+        assert one.process.poll() is None
+        one.hang_up()
+        assert one.said() == "ended 1 group+subreaper\n"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_who_ignores_sigterm_is_killed() -> None:
+    with guarded(*sh("trap '' TERM; echo $$; exec sleep 1000"), grace_s=0.1) as one:
+        pid = int(one.line())
+        one.hang_up()
+        assert one.said() == "ended 1 group+subreaper\n", "an end that was wanted is no news"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_only_the_hub_ends_it() -> None:
+    with guarded(*sh("echo ready; exec sleep 1000")) as one:
+        assert one.line() == b"ready\n"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            one.process.send_signal(number)
+        one.control.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            one.control.recv(1)
+        one.control.settimeout(SAFETY_S)
+        one.hang_up()
+        assert one.said() == "ended 1 group+subreaper\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "why"), [("/no/such/program", "No such file or directory"), ("/etc", "Permission denied")]
+)
+def test_what_can_not_be_run_is_said(command: str, why: str) -> None:
+    with guarded(command) as one:
+        assert one.said() == f"failed {why}\nexited 127\nended 0 group+subreaper\n"
+
+
+def test_what_can_not_be_held_is_not_run() -> None:
+    with guarded(*sh("echo it ran"), cgroup="/proc/no/such/group") as one:
+        assert one.line() == b""
+        assert one.said() == "failed No such file or directory\n"
+
+
+@pytest.mark.skipif(not probe().can_cut_network, reason="no network namespaces here")
+def test_a_cut_network_has_nothing_in_it() -> None:
+    with guarded("cat", "/proc/self/net/dev", network="cut") as one:
+        interfaces = [line.split(b":")[0].strip() for line in iter(one.line, b"") if b":" in line]
+        assert interfaces == [b"lo"]
+        one.said()
+
+
+@pytest.mark.skipif(probe().cgroup is None, reason="no control group may be made here")
+def test_a_control_group_is_ended_at_once_and_removed() -> None:
+    group = probe().cgroup / f"guard-{os.getpid()}"  # type: ignore[operator]
+    with guarded(*sh("trap '' TERM; sleep 1000 & echo ready; wait"), grace_s=0.1, cgroup=str(group)) as one:
+        assert one.line() == b"ready\n"
+        assert len((group / "cgroup.procs").read_text().split()) == 2
+        one.hang_up()
+        assert one.said() == "ended 2 cgroup\n"
+    assert not group.exists()
+
+
+def test_memory_is_limited() -> None:
+    with guarded(sys.executable, "-c", "bytearray(1 << 30)", memory_mb=64) as one:
+        assert one.said().startswith("exited 1\n")
+
+
+def test_a_machine_without_control_groups_has_none(tmp_path: Path) -> None:
+    assert find_cgroup(tmp_path) is None
+    (tmp_path / "mountinfo").write_text(f"1 2 0:3 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "cgroup").write_text("1:cpu:/\n0::/own\n")
+    assert find_cgroup(tmp_path) is None, "the group is not there"
+    (tmp_path / "own").mkdir()
+    assert find_cgroup(tmp_path) is None, "it can not be killed as a whole"
+    assert not list((tmp_path / "own").iterdir())

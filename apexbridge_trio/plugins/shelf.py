@@ -139,7 +139,7 @@ class Plugins:
         """Keep up what stays up, and own what goes on after a pending answer; when cancelled, all ends."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.ongoing.run, name="ongoing")
-            nursery.start_soon(self._supervisor.run, name="supervisor")
+            await nursery.start(self._supervisor.run, name="supervisor")
             task_status.started()
 
     async def reload(self, folders: Iterable[Path]) -> None:

@@ -138,13 +138,15 @@ class Supervisor:
         """Return how something fares; None before `run` has begun it."""
         return self._kept.get(standing)
 
-    async def run(self) -> None:
-        """Keep it all up; when cancelled, all of it is ended."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep it all up; when cancelled, all of it is ended. Started means: all has been begun."""
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
                 self._begin(nursery)
                 self._retire(nursery)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
                 await self._changed.wait()
 
     def _begin(self, nursery: trio.Nursery) -> None:

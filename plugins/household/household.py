@@ -23,9 +23,11 @@ class NotesFull(Exception):
 
 
 async def household(_arguments: dict[str, Any], home: PluginHome) -> str:
-    """Return the file for a prompt; of one that somebody made too large, the beginning."""
-    content = await trio.to_thread.run_sync(read, home.state / FILE)
-    return content[:MAX_BYTES].decode("utf-8", "replace")
+    """Return the file for a prompt; of one that somebody made too large, the beginning.
+
+    Asked for every few seconds, and read at once: 16 KiB take less time than the way to a thread.
+    """
+    return read(home.state / FILE, MAX_BYTES).decode("utf-8", "replace")
 
 
 async def household_notes(_arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
@@ -100,10 +102,11 @@ def _ended(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def read(path: Path) -> bytes:
-    """Return the file's content; without a file it is empty."""
+def read(path: Path, limit: int = -1) -> bytes:
+    """Return the file's content, or its first `limit` bytes; without a file it is empty."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limit)
     except FileNotFoundError:
         return b""
 

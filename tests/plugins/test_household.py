@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins import Tool
+from tests.harness.world import open_world, say
 from tests.plugins.folders import SHIPPED, call_tool, home, load, shipped_module
 
 MARKDOWN = "# Us\n\nWe live in Ulm.\n\n- bins on Tuesday\n* no nuts, for Lea\n"
@@ -97,6 +99,19 @@ async def test_without_a_note_nothing_is_written(
     with pytest.raises(ToolFailed):
         await call_tool(tools["household_remember"], arguments)
     assert content(file) == b""
+
+
+async def test_a_model_that_wants_them_is_told_the_notes(tmp_path: Path, autojump_clock: object) -> None:
+    model = {"id": "home", "upstream": "up", "name": "hello", "system": "Be kind.\n{{household}}\n{{other}}"}
+    async with open_world(tmp_path, models=[model]) as world:
+        file = tmp_path / "plugins/household/notes.md"
+        for content in (b"", "- 垃圾周二收\n".encode()):
+            put(file, content)
+            await trio.sleep(11)  # virtual; the manifest says 10
+            assert (await world.chat(say("hi", "home"))).status == 200
+            first, *_ = world.provider.requests[-1].json["messages"]
+            assert first["role"] == "system"
+            assert first["content"] == f"Be kind.\n{content.decode()}\n{{{{other}}}}"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

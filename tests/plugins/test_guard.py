@@ -69,7 +69,8 @@ def guarded(
         try:
             yield Guarded(process, near)
         finally:
-            process.kill()
+            near.shutdown(socket.SHUT_WR)
+            process.wait(SAFETY_S)
 
 
 def sh(script: str) -> list[str]:

@@ -14,7 +14,7 @@ BLOCK = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
 
 async def test_the_example_of_the_page_works(tmp_path: Path) -> None:
     files, *others = [dedent(block) for block in BLOCK.findall(PAGE.read_text("utf-8"))]
-    sentences = next(block for block in others if block.startswith("[sentences"))
+    sentences = next(block for block in others if block.lstrip().startswith("[sentences"))
     _, manifest, code = re.split(r"# plugins/dice/\S+\n", files)
     folder = tmp_path / "plugins/dice"
     folder.mkdir(parents=True)

@@ -6,7 +6,8 @@
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
     ├─ backgrounds               chats nobody waits for
     ├─ pendings                  writes what must be on disk, and sweeps tasks that answer later
-    ├─ plugins                   processes that go on after a pending answer
+    ├─ plugins                   processes that go on after a pending answer, and what stays up
+    ├─ plugin folders            notices that one was changed
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
     └─ serving                   started last; its end is the end
 
@@ -41,7 +42,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.notify import notify
 from apexbridge_trio.pending import Pendings
-from apexbridge_trio.plugins import Plugins, machine_zone
+from apexbridge_trio.plugins import Plugins, machine_zone, watch
 from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import Store
@@ -130,6 +131,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await services.start(hub.pendings.run, name="pendings")
             await services.start(hub.plugins.run, name="plugins")
             await _warm(hub)
+            services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
             await _serve(hub, bind, drained)

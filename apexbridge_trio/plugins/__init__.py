@@ -1,12 +1,13 @@
-"""Plugins: what they declare, how they are loaded and called.
+"""Plugins: what they declare, how they are loaded, called, kept up and changed while the hub runs.
 
-Only this package runs plugin code and, later, starts plugin processes.
+Only this package runs plugin code and starts processes.
 """
 
 from apexbridge_trio.plugins.inline import PluginHome
 from apexbridge_trio.plugins.roster import roster
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Later, Pending, Tool
+from apexbridge_trio.plugins.watch import watch
 from apexbridge_trio.plugins.zone import machine_zone
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Tool",
     "machine_zone",
     "roster",
+    "watch",
 ]

@@ -25,7 +25,7 @@ def boundary() -> Iterator[None]:
     except ToolFailed:
         raise
     except Exception as fault:  # the trust boundary of a plugin
-        raise ToolFailed(_words(fault)) from fault
+        raise ToolFailed(told(fault)) from fault
 
 
 def shown(text: str) -> str:
@@ -33,7 +33,8 @@ def shown(text: str) -> str:
     return _PATH.sub("…", redact(text))[:MAX_MESSAGE]
 
 
-def _words(fault: BaseException) -> str:
+def told(fault: BaseException) -> str:
+    """Return type and message of a fault, without trace and paths; of a group, the first one's."""
     more = 0
     while isinstance(fault, BaseExceptionGroup):
         more += len(fault.exceptions) - 1

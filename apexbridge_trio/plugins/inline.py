@@ -114,7 +114,8 @@ def _bound(function: Function, home: PluginHome, slots: trio.CapacityLimiter) ->
 def load_module(folder: Path, manifest: Manifest) -> ModuleType:
     """Import ``folder/entry`` under a private name; its siblings are ``from .sibling import ...``.
 
-    Neither the working directory nor `sys.path` is looked at, and a failed import leaves nothing.
+    Neither the working directory nor `sys.path` is looked at, a failed import leaves nothing, and
+    nothing is written beside the sources: two changes within a second would look the same to a cache.
 
     Raises:
         ToolFailed: Whatever the module raised.
@@ -123,6 +124,8 @@ def load_module(folder: Path, manifest: Manifest) -> ModuleType:
     spec = ModuleSpec(package, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     sys.modules[package] = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         with boundary():
             return importlib.import_module(f"{package}.{manifest.entry.removesuffix('.py')}")
@@ -130,3 +133,5 @@ def load_module(folder: Path, manifest: Manifest) -> ModuleType:
         for name in [name for name in sys.modules if name.partition(".")[0] == package]:
             del sys.modules[name]
         raise
+    finally:
+        sys.dont_write_bytecode = writes

@@ -65,10 +65,15 @@ class Place:
     fault: str = ""
 
     @property
+    def is_due(self) -> bool:
+        """Whether the one before is offered, while a new MCP server has not said what its tools are."""
+        server = self.plugin.server if self.plugin else None
+        return self.before is not None and server is not None and not server.has_told
+
+    @property
     def offered(self) -> Plugin | None:
-        """The plugin, or the one before it while a new MCP server has not said what its tools are."""
-        is_starting = self.plugin and self.plugin.server and not self.plugin.server.has_told
-        return self.before if is_starting and self.before else self.plugin
+        """What there is of it for a model."""
+        return self.before if self.is_due else self.plugin
 
 
 class Plugins:
@@ -168,6 +173,10 @@ class Plugins:
         self.offer = built.offer(self.offer)
         self._supervisor.want(wanted)
 
+    def place(self, folder: Path) -> Place:
+        """Return what a folder holds; nothing, if it is not known."""
+        return self._places.get(folder, Place())
+
     def keeping(self, plugin: Plugin) -> Keeping | None:
         """Return how what stays up of a plugin fares; None if nothing does, or nobody has begun yet."""
         return self._supervisor.keeping(plugin.standing) if plugin.standing else None
@@ -184,8 +193,10 @@ class Plugins:
 
     @property
     def faults(self) -> list[str]:
-        """The offer's."""
-        return list(self.offer.faults)
+        """The offer's, and why an MCP server that was changed can not take its own place."""
+        due = [place.plugin for place in self._in_order() if place.is_due and place.plugin]
+        late = [(plugin.source, kept.last_error) for plugin in due if (kept := self.keeping(plugin))]
+        return [*self.offer.faults, *(f"{source}: {error}" for source, error in late if error)]
 
     @property
     def manifests(self) -> Mapping[str, Manifest]:
@@ -207,7 +218,7 @@ class Plugins:
         ]
 
     def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> None:
-        known = self._places.get(where, Place())
+        known = self.place(where)
         if found is None:
             self._places.pop(where, None)
         elif isinstance(found, ConfigInvalid):

@@ -18,9 +18,8 @@ from typing import Final, Literal, Protocol
 
 import trio
 
-from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.plugins.boundary import boundary
+from apexbridge_trio.plugins.boundary import told
 
 # More ends than this within the window: it will not get better by itself.
 MOST_ENDS: Final = 5
@@ -103,12 +102,14 @@ class Keeping:
         self.state = "ended"
 
     async def _once(self) -> str:
+        fault = "It has ended by itself."
         try:
-            with boundary():
-                await self.standing.run(self._up)
-        except ToolFailed as fault:
-            return fault.message
-        return "It has ended by itself."
+            await self.standing.run(self._up)
+        # With a star: when it falls over in the very moment in which it is cancelled, the
+        # cancellation goes on, and only the fault ends here.
+        except* Exception as faults:  # noqa: BLE001  # the trust boundary of what stays up
+            fault = told(faults)
+        return fault
 
     def _up(self) -> None:
         self.state = "running"

@@ -77,7 +77,7 @@ STATIC = {
 
 
 def install(place: Path, manifest: dict[str, Any], **files: str) -> Path:
-    folder = place / "plugins" / manifest["name"]
+    folder = place / "plugins" / str(manifest["name"])
     folder.mkdir(parents=True)
     (folder / "plugin-manifest.json").write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
     for name, text in files.items():

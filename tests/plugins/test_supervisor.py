@@ -129,6 +129,24 @@ async def test_cut_anywhere_nothing_stays_on(autojump_clock) -> None:
         assert await kill_at_every_step(scenario, check) > 5
 
 
+async def test_a_fault_in_the_moment_of_a_cancellation_does_not_get_past(autojump_clock) -> None:
+    class Clumsy(Lamp):
+        async def run(self, up: Callable[[], None]) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.fall)
+                await trio.sleep_forever()
+
+        async def fall(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ToolFailed("it fell over while it was being switched off")
+
+    with capture(), trio.move_on_after(1) as scope:
+        await Keeping(Clumsy("clumsy")).run()
+    assert scope.cancelled_caught
+
+
 @pytest.mark.parametrize("many", [1, 2])
 async def test_faults_that_come_in_a_group_are_one_sentence(autojump_clock, many: int) -> None:
     class Grouped(Lamp):

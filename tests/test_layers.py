@@ -47,6 +47,8 @@ ONLY_IN = {
     "structlog": {"log"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "mcp": {"plugins"},
+    "watchfiles": {"plugins"},
 }
 PURE = {"errors", "protocol"}  # standard library and msgspec only
 MODULES = sorted(PACKAGE.rglob("*.py"))

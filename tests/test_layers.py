@@ -47,6 +47,7 @@ ONLY_IN = {
     "structlog": {"log"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "jsonschema_rs": {"plugins"},
     "mcp": {"plugins"},
     "watchfiles": {"plugins"},
 }

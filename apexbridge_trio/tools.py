@@ -98,7 +98,7 @@ class Toolbox:
         tool = self._tools[call.function.name]
         try:
             arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
-        except msgspec.DecodeError as fault:
+        except (msgspec.DecodeError, RecursionError) as fault:
             return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
         try:
             with flight.child(f"{prefix}{tool.name}", tool.kind) as own:

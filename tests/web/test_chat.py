@@ -308,10 +308,11 @@ async def test_what_a_tool_could_not_do_is_told_to_the_model(state, autojump_clo
     async with open_world(state) as world:
         world.add_tool("bad", ToolFailed("no such zone"))
         world.add_tool("late", ToolTimeout("too slow"))
-        reply = await world.chat(say(calls(("bad", {}), ("late", {}), ("ping", [1])), "hands"))
+        deep = "\nping " + '{"a":' + "[" * 50_000
+        reply = await world.chat(say(calls(("bad", {}), ("late", {}), ("ping", [1])) + deep, "hands"))
         assert '"code":"tool_failed","message":"no such zone"' in content(reply)
         assert '"code":"tool_timeout"' in content(reply)
-        assert '"code":"invalid_arguments"' in content(reply)
+        assert content(reply).count('"code":"invalid_arguments"') == 2
 
 
 async def test_a_fault_after_a_tool_ran_must_not_be_repeated(state, autojump_clock):

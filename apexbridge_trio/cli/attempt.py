@@ -91,7 +91,8 @@ class Attempt:
 
 
 async def _brought(pending: Pending, listener: Listener) -> Any:
-    async for task_id, callback in listener.callbacks:
+    while True:
+        task_id, callback = await listener.callbacks.receive()
         if task_id != pending.task_id:
             _say(f"a callback for another task: {task_id}")
         elif callback.status == "progress":
@@ -101,7 +102,6 @@ async def _brought(pending: Pending, listener: Listener) -> Any:
             raise ToolFailed(callback.message)
         else:
             return callback.value
-    raise AssertionError  # the listener outlives this loop
 
 
 def _failure(fault: ToolFailed) -> Failure:

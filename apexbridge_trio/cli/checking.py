@@ -41,6 +41,8 @@ def faults_of(folder: Path) -> Checked:
         found = Plugins.load([alone], state=Path(place, "state"), clock=lambda: datetime.now(UTC))
         faults = [fault.replace(str(link), str(folder)) for fault in found.faults]
         faults += [f"{folder}: {fault}" for fault in IntentModel(found).warm()]
-    if not found.offer.plugins and not faults:
-        faults = [f"{folder}: there is no plugin.toml in it"]
+        opened = found.offer.plugins.values()
+        faults += [f"{folder}: {plugin.note}" for plugin in opened if not plugin.is_supported]
+    if not opened and not faults:
+        faults = [f"{folder}: there is neither a plugin.toml nor a plugin-manifest.json in it"]
     return Checked(list(found.tools), faults)

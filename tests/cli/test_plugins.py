@@ -186,7 +186,31 @@ def test_a_check_says_what_is_wrong(run: Run, folder: Path, more: str, fault: st
 def test_a_check_of_what_is_no_plugin(run: Run, tmp_path: Path) -> None:
     assert run("plugins", "check", str(tmp_path / "nowhere")).code == 5
     ran = run("plugins", "check", str(tmp_path))
-    assert (ran.code, ran.out) == (1, f"{tmp_path}: there is no plugin.toml in it\n")
+    assert (ran.code, ran.out) == (
+        1,
+        f"{tmp_path}: there is neither a plugin.toml nor a plugin-manifest.json in it\n",
+    )
+
+
+LEGACY = {"name": "Weather", "pluginType": "synchronous", "entryPoint": {"command": "python weather.py"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "line"),
+    [
+        ({}, 0, " is good; tools: Weather"),
+        ({"pluginType": "hybridservice"}, 1, ": not supported: needs Node"),
+        ({"pluginType": "odd"}, 1, "/plugin-manifest.json: pluginType: "),
+        ({"name": 5}, 1, "/plugin-manifest.json: Expected `str`, got `int` - at `$.name`"),
+    ],
+)
+def test_a_check_of_a_legacy_folder(
+    run: Run, tmp_path: Path, changes: dict[str, Any], code: int, line: str
+) -> None:
+    (tmp_path / "plugin-manifest.json").write_text(json.dumps(LEGACY | changes))
+    (tmp_path / "weather.py").write_text("print('{}')")
+    ran = run("plugins", "check", str(tmp_path))
+    assert (ran.code, ran.out.startswith(f"{tmp_path}{line}")) == (code, True), ran.out
 
 
 def test_what_a_call_says_goes_to_stderr(run: Run, folder: Path) -> None:
@@ -259,6 +283,11 @@ def test_ctrl_c_ends_the_plugin_with_all_its_processes(folder: Path, tmp_path: P
         out, err = running.communicate(timeout=NET_S)
     assert (running.returncode, out) == (130, b"")
     assert err.splitlines()[-1] == b"apexbridge: stopped"
+
+
+def test_a_service_without_tools_has_nothing_to_call(run: Run, folder: Path) -> None:
+    ran = call(run, "probe", config=write(folder, "import time; time.sleep(600)", kind="service"))
+    assert (ran.code, ran.err) == (2, "apexbridge: probe has no tools\n")
 
 
 async def test_the_listener_takes_only_what_is_a_callback_of_its_task() -> None:

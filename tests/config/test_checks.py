@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from apexbridge_trio.config import Config, Plugins, Server, Upstream, parse_bind
+from apexbridge_trio.config import Config, Mcp, Plugins, Server, Upstream, parse_bind
 from apexbridge_trio.config.checks import find_faults
 from apexbridge_trio.config.lines import Place
 from apexbridge_trio.errors import ConfigInvalid
@@ -74,3 +74,31 @@ def test_a_zone_is_one_of_iana(zone: str) -> None:
     assert what.startswith(f"there is no IANA time zone {zone!r}")
     assert zone != "Asia/Shangai" or what.endswith("; did you mean Asia/Shanghai?")
     assert faults_of(Config(plugins=Plugins(timezone="Asia/Shanghai"))) == []
+
+
+@pytest.mark.parametrize(
+    ("server", "place", "what"),
+    [
+        (Mcp("a"), (), "a server has a command or a url, one of the two"),
+        (Mcp("a", command=["x"], url="http://h/mcp"), (), "a server has a command or a url, one of the two"),
+        (Mcp("a", url="ftp://h"), ("url",), "expected an address like https://host:port/path"),
+        (Mcp("a", command=["x"], api_key_env="K"), ("api_key_env",), "a key is sent to a url; "),
+        (Mcp("a", command=["x"], api_key_file="k"), ("api_key_file",), "a key is sent to a url; "),
+        (
+            Mcp("a", url="http://h", api_key_file="k", api_key_env="K"),
+            ("api_key_env",),
+            "one source of the key",
+        ),
+    ],
+)
+def test_an_mcp_server_is_somewhere_and_has_one_key(server: Mcp, place: tuple[str, ...], what: str) -> None:
+    ((found, said),) = faults_of(Config(plugins=Plugins(mcp=[server])))
+    assert found == ("plugins", "mcp", 0, *place)
+    assert said.startswith(what)
+
+
+def test_two_mcp_servers_have_two_names() -> None:
+    twice = [Mcp("a", command=["x"]), Mcp("a", command=["y"])]
+    assert faults_of(Config(plugins=Plugins(mcp=twice))) == [
+        (("plugins", "mcp", 1, "name"), "'a' is taken by an entry above")
+    ]

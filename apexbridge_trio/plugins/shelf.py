@@ -7,7 +7,7 @@ last call has ended.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -17,63 +17,17 @@ import trio
 from apexbridge_trio import config
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.manifest import Manifest
+from apexbridge_trio.plugins.offer import Offer, OfferBuilder, Place
 from apexbridge_trio.plugins.ongoing import Ongoing
 from apexbridge_trio.plugins.opener import CONFIG, Opener
 from apexbridge_trio.plugins.plugin import Plugin
-from apexbridge_trio.plugins.static import StaticText
 from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
 from apexbridge_trio.plugins.tally import Tally
 from apexbridge_trio.plugins.tool import Tool
 from apexbridge_trio.protocol.sentences import Sentences
 
 log = get_logger("plugins")
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What there is at one moment.
-
-    Args:
-        plugins: By name.
-        tools: By the name the model calls.
-        sentences: By plugin, then by language.
-        texts: What a prompt can have, by the names that it has there.
-        faults: What was not loaded, or not changed: file, key, reason.
-    """
-
-    plugins: Mapping[str, Plugin] = field(default_factory=dict)
-    tools: Mapping[str, Tool] = field(default_factory=dict)
-    sentences: Mapping[str, Mapping[str, Sentences]] = field(default_factory=dict)
-    texts: Mapping[str, StaticText] = field(default_factory=dict)
-    faults: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What one folder, or one entry of the config, holds.
-
-    Args:
-        plugin: As it was opened last; None if it never could be.
-        before: What it was before that, while that can not be offered yet.
-        fault: Why the newest state of it could not be opened.
-    """
-
-    plugin: Plugin | None = None
-    before: Plugin | None = None
-    fault: str = ""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the one before is offered, while a new MCP server has not said what its tools are."""
-        server = self.plugin.server if self.plugin else None
-        return self.before is not None and server is not None and not server.has_told
-
-    @property
-    def offered(self) -> Plugin | None:
-        """What there is of it for a model."""
-        return self.before if self.is_due else self.plugin
 
 
 class Plugins:
@@ -165,7 +119,7 @@ class Plugins:
 
     def exchange(self) -> None:
         """Put what the places hold into a new offer, at once."""
-        built = _Builder(self._tallies)
+        built = OfferBuilder(self._tallies)
         wanted: list[Standing] = []
         for place in self._in_order():
             if built.add(place):
@@ -232,57 +186,6 @@ class Plugins:
             return self.directories.index(where.parent) if known else len(self.directories), where.name
 
         return [self._places[where] for where in sorted(self._places, key=rank)]
-
-
-class _Builder:
-    """An offer in the making."""
-
-    def __init__(self, tallies: dict[tuple[str, str], Tally]) -> None:
-        self._tallies = tallies
-        self._plugins: dict[str, Plugin] = {}
-        self._tools: dict[str, PluginTool] = {}
-        self._faults: list[str] = []
-
-    def add(self, place: Place) -> bool:
-        """Add what a place offers; tells whether it does."""
-        if place.fault:
-            self._faults.append(place.fault)
-        plugin = place.offered
-        if plugin is None:
-            return False
-        if double := self._double(plugin):
-            self._faults.append(f"{plugin.source}: {double}")
-            return False
-        self._plugins[plugin.name] = plugin
-        for tool in plugin.tools.values():
-            # Counted on, whatever was reloaded meanwhile.
-            tally = self._tallies.setdefault((plugin.name, tool.name), tool.tally)
-            self._tools[tool.name] = replace(tool, tally=tally)
-        return True
-
-    def offer(self, before: Offer) -> Offer:
-        """Return the whole; sentences that did not change are the same object as before."""
-        sentences = {name: plugin.manifest.sentences for name, plugin in self._plugins.items()}
-        return Offer(
-            plugins=self._plugins,
-            tools=self._tools,
-            sentences=before.sentences if sentences == before.sentences else sentences,
-            texts={
-                word: plugin.text
-                for plugin in self._plugins.values()
-                if plugin.text
-                for word in (plugin.name, *plugin.placeholders)
-            },
-            faults=self._faults,
-        )
-
-    def _double(self, plugin: Plugin) -> str:
-        if plugin.name in self._plugins:
-            return f'name: there is a plugin "{plugin.name}" already'
-        for name in plugin.tools:
-            if name in self._tools:
-                return f'tools: plugin "{self._tools[name].plugin}" has a tool "{name}" already'
-        return ""
 
 
 def _attempt(open_it: Callable[[Any], Plugin | None], what: Any) -> Plugin | ConfigInvalid | None:

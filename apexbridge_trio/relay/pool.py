@@ -218,7 +218,7 @@ class RelayPool:
         response = RelayResponse(connection, self._name)
         try:
             await response.begin(request)
-        except BaseException:
+        except BaseException:  # nothing is handled: whatever ends it, Cancelled too, closes the socket
             connection.close()
             raise
         return response

@@ -145,7 +145,7 @@ class Route:
             host, context = self._origin.host, tls_context()
             secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
             await secured.do_handshake()
-        except BaseException:
+        except BaseException:  # nothing is handled: whatever ends it, Cancelled too, closes the socket
             socket_of(stream).close()
             raise
         return secured

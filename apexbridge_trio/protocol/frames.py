@@ -1,0 +1,417 @@
+"""WebSocket frames of the node channel, Apex dialect: one object ``{"type", "data"}`` a frame.
+
+Names are camelCase on the wire and snake_case here. Unknown fields are ignored. Times are integer
+milliseconds since the epoch; durations carry their unit in the name, but for ``timeout`` of a task,
+which is in milliseconds as well.
+"""
+
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from apexbridge_trio.protocol.openai import Id
+
+T = TypeVar("T")
+
+# A model is offered no more than 128 tools; a node that has more is told so, and not cut in silence.
+MAX_TOOLS: Final = 256
+MAX_CAPABILITIES: Final = 256
+# What a model may call a function (OpenAI's own rule).
+ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+Word = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(max_length=4000)]
+Milliseconds = Annotated[float, Meta(ge=0, le=86_400_000)]
+
+NodeType = Literal["worker", "companion", "custom"]
+
+
+class Envelope(Struct):
+    """Any frame: what it is, and the rest unread."""
+
+    type: str
+    data: Raw = Raw(b"{}")
+
+
+class ToolSpec(Struct, rename="camel"):
+    """A tool as a node offers it.
+
+    Attributes:
+        idempotent: Whether a second run does no harm; only such a task is moved to another node.
+        plugin: What provides it there; callbacks name it.
+        later: Whether its result may come by a callback.
+    """
+
+    name: ToolName
+    description: Text = ""
+    parameters: dict[str, Any] | None = None
+    idempotent: bool = False
+    plugin: str = ""
+    later: bool = False
+
+
+class TaskLimits(Struct, rename="camel"):
+    """What a node takes at a time, and how long by default."""
+
+    max_concurrent: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    default_timeout_ms: Milliseconds | None = None
+
+
+class HeartbeatConfig(Struct, rename="camel"):
+    """How often a node means to be heard."""
+
+    interval_ms: Annotated[float, Meta(ge=100, le=600_000)] | None = None
+
+
+class RegisterConfig(Struct, rename="camel"):
+    """The ``config`` of a registration."""
+
+    tasks: TaskLimits = msgspec.field(default_factory=TaskLimits)
+    heartbeat: HeartbeatConfig = msgspec.field(default_factory=HeartbeatConfig)
+
+
+class NodeRegister(Struct, rename="camel", kw_only=True):
+    """A node says what it is and can.
+
+    Attributes:
+        active_tasks: What it still runs or has results of; None if it does not say.
+        instance_id: Of this run of the agent: another one has forgotten what the last one ran.
+    """
+
+    frame: ClassVar[str] = "node_register"
+
+    name: Word
+    type: NodeType = "worker"
+    node_id: Id | None = None
+    version: Annotated[str, Meta(max_length=200)] = ""
+    capabilities: Annotated[list[Word], Meta(max_length=MAX_CAPABILITIES)] = []
+    tools: Annotated[list[ToolName | ToolSpec], Meta(max_length=MAX_TOOLS)] = []
+    personality: Any = None
+    config: RegisterConfig = msgspec.field(default_factory=RegisterConfig)
+    stats: dict[str, Any] | None = None
+    instance_id: Id | None = None
+    active_tasks: Annotated[list[Id], Meta(max_length=10_000)] | None = None
+    features: Annotated[list[Word], Meta(max_length=100)] = []
+    force: bool = False
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        """The tools, those given by name alone among them."""
+        return [ToolSpec(tool) if isinstance(tool, str) else tool for tool in self.tools]
+
+
+class Heartbeat(Struct, rename="camel"):
+    """A node is alive; `load` is from 0 to 1."""
+
+    frame: ClassVar[str] = "heartbeat"
+
+    node_id: Id | None = None
+    status: Literal["online", "busy", "offline", "unknown"] = "online"
+    stats: dict[str, Any] | None = None
+    load: Annotated[float, Meta(ge=0, le=1)] | None = None
+    resources: dict[str, Any] | None = None
+
+
+class TaskFault(Struct):
+    """Why a task failed."""
+
+    message: str = "The node gave no reason."
+    code: str = "tool_failed"
+    details: Any = None
+
+
+class TaskResult(Struct, rename="camel"):
+    """What became of a task on its node; `result` is unread JSON.
+
+    Attributes:
+        execution_time: Milliseconds.
+    """
+
+    frame: ClassVar[str] = "task_result"
+
+    task_id: Id
+    node_id: Id | None = None
+    success: bool = True
+    result: Raw | None = None
+    error: TaskFault | str | None = None
+    execution_time: float | None = None
+
+
+class TaskAccepted(Struct, rename="camel"):
+    """The node has begun."""
+
+    frame: ClassVar[str] = "task_accepted"
+
+    task_id: Id
+    node_id: Id | None = None
+
+
+class TaskProgress(Struct, rename="camel"):
+    """How far a task is, from 0 to 1."""
+
+    frame: ClassVar[str] = "task_progress"
+
+    task_id: Id
+    node_id: Id | None = None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+    message: Text = ""
+
+
+class TaskCancelled(Struct, rename="camel"):
+    """Nothing of the task runs on the node any more."""
+
+    frame: ClassVar[str] = "task_cancelled"
+
+    task_id: Id
+    node_id: Id | None = None
+
+
+class LlmRequest(Struct, rename="camel", kw_only=True):
+    """A node asks for a model's answer; the options are OpenAI's fields, some of them in camelCase."""
+
+    frame: ClassVar[str] = "llm_request"
+
+    request_id: Id
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    node_id: Id | None = None
+    model: Annotated[str, Meta(max_length=300)] | None = None
+    options: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    task_id: Id | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the answer comes in pieces."""
+        return self.options.get("stream") is True
+
+    @property
+    def of_task(self) -> str | None:
+        """The task it serves, if it says so."""
+        named = self.task_id or self.metadata.get("taskId")
+        return named if isinstance(named, str) else None
+
+
+class LlmCancel(Struct, rename="camel"):
+    """The node wants a model's answer no more."""
+
+    frame: ClassVar[str] = "llm_cancel"
+
+    request_id: Id
+
+
+class NodeLog(Struct, rename="camel"):
+    """A line of a node's log."""
+
+    frame: ClassVar[str] = "log"
+
+    message: str
+    level: str = "info"
+    node_id: Id | None = None
+    fields: dict[str, Any] = {}
+
+
+class NodeUnregister(Struct, rename="camel"):
+    """A node leaves on purpose."""
+
+    frame: ClassVar[str] = "node_unregister"
+
+    node_id: Id | None = None
+    reason: Text = ""
+
+
+class TaskAssign(Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """The hub gives a node a task.
+
+    Attributes:
+        timeout: Milliseconds it was given when it was made.
+        remaining_ms: What is left of that now.
+        attempt: 1 for the first node it was given to.
+    """
+
+    frame: ClassVar[str] = "task_assign"
+
+    task_id: Id
+    node_id: str
+    tool_name: str
+    tool_args: Raw
+    timeout: int
+    remaining_ms: int
+    priority: int
+    attempt: int
+    capability: str | None = None
+    request_id: str | None = None
+    action: str | None = None
+    callback: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TaskCancel(Struct, rename="camel"):
+    """The hub wants a task no more."""
+
+    frame: ClassVar[str] = "task_cancel"
+
+    task_id: Id
+    reason: str = ""
+
+
+class TaskResultAck(Struct, rename="camel", omit_defaults=True):
+    """The hub has a result, on its disk; `stale`: it has no effect."""
+
+    frame: ClassVar[str] = "task_result_ack"
+
+    task_id: Id
+    node_id: str
+    success: bool
+    timestamp: int
+    message: str = ""
+    stale: bool = False
+
+
+class NodeRegistered(Struct, rename="camel", omit_defaults=True):
+    """What became of a registration."""
+
+    frame: ClassVar[str] = "node_registered"
+
+    node_id: str | None
+    success: bool
+    message: str
+    code: str | None = None
+    hub_info: dict[str, Any] | None = None
+    heartbeat: dict[str, int] | None = None
+    resume: dict[str, list[str]] | None = None
+
+
+class HeartbeatAck(Struct, rename="camel", omit_defaults=True):
+    """The hub has heard a node."""
+
+    frame: ClassVar[str] = "heartbeat_ack"
+
+    node_id: str | None
+    success: bool
+    status: str
+    timestamp: int
+    message: str = ""
+
+
+class LlmResponseStream(Struct, rename="camel", omit_defaults=True):
+    """A piece of a model's answer; the last one is empty, and `done`."""
+
+    frame: ClassVar[str] = "llm_response_stream"
+
+    request_id: str
+    node_id: str
+    chunk: str
+    done: bool
+    timestamp: int
+    usage: dict[str, Any] | None = None
+
+
+class LlmResponse(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A model's whole answer, or why there is none; the end of every `LlmRequest`."""
+
+    frame: ClassVar[str] = "llm_response"
+
+    request_id: str
+    node_id: str
+    success: bool
+    stream: bool
+    timestamp: int
+    content: str | None = None
+    usage: dict[str, Any] | None = None
+    error: TaskFault | None = None
+
+
+class NodeUnregistered(Struct, rename="camel"):
+    """The hub knows that a node has left."""
+
+    frame: ClassVar[str] = "node_unregistered"
+
+    node_id: str
+    success: bool = True
+
+
+class ChannelError(Struct, rename="camel"):
+    """A frame was not taken, and why; the connection goes on."""
+
+    frame: ClassVar[str] = "error"
+
+    code: str
+    message: str
+
+
+class Drain(Struct):
+    """The hub is about to end: finish, and come back."""
+
+    frame: ClassVar[str] = "drain"
+
+
+class ConnectionAck(Struct, rename="camel"):
+    """The first frame of every channel."""
+
+    frame: ClassVar[str] = "connection_ack"
+
+    connection_id: str
+    server_id: str
+    message: str
+    timestamp: int
+
+
+_read_envelope: Final = msgspec.json.Decoder(Envelope).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class FrameInvalid(Exception):
+    """A frame that is none; `type` is what it said it is, as far as it could be read."""
+
+    def __init__(self, message: str, type_: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.type = type_
+
+
+def read_envelope(text: str | bytes) -> Envelope:
+    """Read what a frame is.
+
+    Raises:
+        FrameInvalid: It is not one JSON object with a type.
+    """
+    try:
+        return _read_envelope(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+        raise FrameInvalid(f"A frame is one JSON object with type and data: {fault}"[:300]) from None
+
+
+def read_data(kind: type[T], data: Raw) -> T:
+    """Read a frame's ``data``.
+
+    Raises:
+        FrameInvalid: Each fault with its field, joined by "; ".
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+        raise FrameInvalid("; ".join(_faults(kind, data)) or str(fault)[:300]) from None
+
+
+def _faults(kind: type[Any], data: Raw) -> list[str]:
+    """Look at each field by itself: a decoder stops at the first fault."""
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, Raw])
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+        return [str(fault)[:300]]
+    found = []
+    for field in msgspec.structs.fields(kind):
+        if (value := fields.get(field.encode_name)) is None:
+            if field.required:
+                found.append(f"{field.encode_name} is missing")
+            continue
+        try:
+            msgspec.json.decode(value, type=field.type)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+            found.append(f"{field.encode_name}: {fault}"[:300])
+    return found
+
+
+def frame(value: Any) -> bytes:
+    """Write a frame as UTF-8, never ASCII-escaped."""
+    return _encode({"type": value.frame, "data": value})

@@ -162,10 +162,14 @@ class WholeListener:
 
     The bytes of a provider's document go to the client as they are, unless something was added to
     them: rounds, or repaired tool calls.
+
+    Args:
+        hear: Is told each piece of the text as it comes.
     """
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, hear: Callable[[str], None] | None = None) -> None:
         self._turn = turn
+        self._hear = hear
         self._usage: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._body = b""
@@ -195,11 +199,29 @@ class WholeListener:
             for payload in payloads(blocks.feed(data)):
                 is_done = is_done or payload.strip() == b"[DONE]"
                 if not is_done:
-                    assembly.feed(read_payload(payload))
+                    chunk = read_payload(payload)
+                    assembly.feed(chunk)
+                    self._tell(chunk)
         if not (is_done or assembly.is_finished):
             raise UpstreamBroken("The provider's stream ended in the middle of the answer.")
         await _read_out(answer)
         return assembly.build()
+
+    def _tell(self, chunk: dict[str, Any]) -> None:
+        for choice in chunk.get("choices") or () if self._hear else ():
+            text = (choice.get("delta") or {}).get("content")
+            if self._hear and isinstance(text, str) and text:
+                self._hear(text)
+
+    @property
+    def text(self) -> str:
+        """What the answer's first choice says."""
+        return str(self._document["choices"][0]["message"].get("content") or "")
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """What it cost, if the provider has said."""
+        return self._usage or self._document.get("usage")
 
     def end(self) -> bytes:
         """Return the answer's document."""

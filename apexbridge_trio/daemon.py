@@ -6,6 +6,7 @@
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
     ├─ backgrounds               chats nobody waits for
     ├─ pendings                  writes what must be on disk, and sweeps tasks that answer later
+    ├─ nodes                     tasks of nodes that stand for themselves
     ├─ plugins                   processes that go on after a pending answer, and what stays up
     ├─ plugin folders            notices that one was changed
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
@@ -34,15 +35,19 @@ from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.identity import Keys
+from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
-from apexbridge_trio.ledger import Ledger
+from apexbridge_trio.ledger import Ledger, Sender
+from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
+from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notify import notify
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins, machine_zone, watch
+from apexbridge_trio.protocol.callback import read_callback
+from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import Store
@@ -78,7 +83,11 @@ def open_hub(
         models = ModelTable(config.models, upstreams, embedded)
         stack.callback(models.close)
         flights = Flights()
-        pendings = _pendings(config, state, store, stack)
+        # A connection of its own, as its thread writes while the loop reads.
+        written = stack.enter_context(Store(state))
+        journal = Journal(written)
+        pendings = _pendings(config, state, store, written, journal)
+        nodes = _nodes(config, flights, journal, store, written, pendings, models)
         yield Hub(
             config=config,
             flights=flights,
@@ -86,6 +95,7 @@ def open_hub(
             models=models,
             plugins=plugins,
             pendings=pendings,
+            nodes=nodes,
             keys=Keys(store),
             embedded=embedded,
             started=trio.current_time(),
@@ -105,17 +115,43 @@ def load_plugins(config: Config, state: Path) -> Plugins:
     )
 
 
-def _pendings(config: Config, state: Path, store: Store, stack: ExitStack) -> Pendings:
-    # A connection of its own, as its thread writes while the loop reads.
-    written = stack.enter_context(Store(state))
+def _pendings(config: Config, state: Path, store: Store, written: Store, journal: Journal) -> Pendings:
     return Pendings(
         store,
-        Journal(written),
+        journal,
         Ledger(written, Results(state)),
         url=callback_url(config, config.server.bind),
         expires_s=config.callbacks.expires_s,
         keep_s=config.results.keep_days * DAY_S,
     )
+
+
+def _nodes(
+    config: Config,
+    flights: Flights,
+    journal: Journal,
+    store: Store,
+    written: Store,
+    pendings: Pendings,
+    models: ModelTable,
+) -> Nodes:
+    nodes = Nodes(
+        config.nodes,
+        flights,
+        journal,
+        read=store,
+        written=written,
+        keep_s=config.results.keep_days * DAY_S,
+        callback_url=lambda: pendings.url,
+    )
+    nodes.llm.ask_model = partial(ask_model, models, pendings, config.chat.default_model)
+
+    async def forward(principal: Principal, callback: ForwardedCallback) -> str:
+        taken, sender = read_callback(callback.body), Sender(principal=principal)
+        return (await pendings.accept(callback.plugin, callback.task_id, taken, sender)).word
+
+    nodes.forward = forward
+    return nodes
 
 
 async def run_hub(config: Config, state: Path, bind: str) -> None:
@@ -129,12 +165,14 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.backgrounds.run, name="backgrounds")
             await services.start(hub.pendings.run, name="pendings")
+            await services.start(hub.nodes.run, name="nodes")
             await services.start(hub.plugins.run, name="plugins")
             await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
             await _serve(hub, bind, drained)
+            hub.nodes.close()
             services.cancel_scope.cancel(reason="the server has stopped")
 
 
@@ -185,6 +223,7 @@ async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> No
     """Let what is in flight finish, then interrupt the rest."""
     notify("STOPPING=1")
     hub.flights.is_draining = True
+    hub.nodes.drain()
     timeout_s = hub.config.server.drain_timeout_s
     log.info("draining", in_flight=len(hub.flights), timeout_s=timeout_s)
     with trio.move_on_after(timeout_s):

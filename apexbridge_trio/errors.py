@@ -299,6 +299,18 @@ class ToolTimeout(ToolFailed):
     code = "tool_timeout"
 
 
+class NodeLost(ToolFailed):
+    """The node that ran a task has gone; the task may have run, or still run."""
+
+    code = "node_lost"
+
+
+class NoNode(Overloaded):
+    """No node that is here can run this."""
+
+    code = "no_node"
+
+
 class TaskFailed(ToolFailed):
     """A task that answers later has said, by its callback, that it failed."""
 

@@ -54,6 +54,11 @@ class Flight:
         self.started = trio.current_time()
         self.ended: float | None = None
         self.stop: Stop | None = None
+        # It is on disk, and goes on without this hub: a drain leaves it alone.
+        self.survives = False
+        # Set by who ends the work elsewhere and could not hear that it did: the block was left, the
+        # work may go on, and no receipt may say otherwise.
+        self.is_unconfirmed = False
         # What only this kind of work can say of its end; it is added to its branch of the receipt.
         self.remarks: dict[str, Any] = {}
 
@@ -142,9 +147,8 @@ class Stop:
     def written(self) -> dict[str, Any]:
         """Say how it stands now, as the contract's receipt."""
         branches = [self._branch(flight) for flight in self._awaited if flight.parent is not None]
-        left = [flight.path for flight in self._awaited if flight.ended is None]
-        end = trio.current_time() if left else self.flight.ended
-        assert end is not None
+        left = [flight.path for flight in self._awaited if not _is_gone(flight)]
+        end = self.flight.ended or trio.current_time()
         return {
             "success": True,
             "status": "success",
@@ -159,14 +163,14 @@ class Stop:
 
     def _message(self, left: int) -> str:
         if left:
-            return f"{left} of {len(self._awaited)} are still stopping."
+            return f"{left} of {len(self._awaited)} have not said that they stopped."
         if self.flight.scope.cancelled_caught:
             return "Everything has stopped."
         return "It came to its own end before it could be stopped."
 
     def _branch(self, flight: Flight) -> dict[str, Any]:
-        end = trio.current_time() if flight.ended is None else flight.ended
-        state = "stopping" if flight.ended is None else "stopped"
+        end = flight.ended or trio.current_time()
+        state = "stopped" if _is_gone(flight) else "stopping"
         branch = {"path": flight.path, "kind": flight.kind, "state": state, "ms": _ms(end - self.asked)}
         return branch | flight.remarks
 
@@ -184,8 +188,23 @@ class Flights:
     def __len__(self) -> int:
         return len(self._roots)
 
-    def open(self, request_id: str, kind: str, owner: Principal, *, timeout_s: float = math.inf) -> Flight:
+    def open(
+        self,
+        request_id: str,
+        kind: str,
+        owner: Principal,
+        *,
+        timeout_s: float = math.inf,
+        survives: bool = False,
+    ) -> Flight:
         """Reserve an id and return its flight, to be entered at once.
+
+        Args:
+            request_id: The tenant's own name for it.
+            kind: What it is, in the live tree.
+            owner: Whose it is.
+            timeout_s: Its deadline, from now.
+            survives: It goes on without this hub, so a drain neither waits for it nor interrupts it.
 
         Raises:
             Draining: The hub is about to end.
@@ -198,6 +217,7 @@ class Flights:
             raise RequestIdTaken(f"The request {request_id} is in flight already.", param="requestId")
         flight = Flight(self, request_id, kind, owner, None)
         flight.scope.deadline = trio.current_time() + timeout_s
+        flight.survives = survives
         self._roots[key] = flight
         self._stops.pop(key, None)  # receipts of an earlier request are none of this one
         return flight
@@ -208,14 +228,19 @@ class Flights:
             flight.parent.children.pop(flight.name, None)
         else:
             self._roots.pop((flight.owner.tenant_id, flight.name), None)
-            if not self._roots and self._emptied is not None:
+            if self._emptied is not None and not self._mortal:
                 self._emptied.set()
         if flight.stop is not None:
             flight.stop.note_end()
 
+    @property
+    def _mortal(self) -> list[Flight]:
+        """What ends with this hub."""
+        return [flight for flight in self._roots.values() if not flight.survives]
+
     async def empty(self) -> None:
-        """Wait until nothing is in flight."""
-        while self._roots:
+        """Wait until nothing is in flight that ends with this hub."""
+        while self._mortal:
             if self._emptied is None or self._emptied.is_set():
                 self._emptied = trio.Event()
             await self._emptied.wait()
@@ -259,8 +284,8 @@ class Flights:
         return self._stop(flight, reason)
 
     def interrupt_all(self, reason: str) -> list[Stop]:
-        """Stop every flight, as at the end of a drain."""
-        return [self._stop(flight, reason) for flight in list(self._roots.values())]
+        """Stop what ends with this hub, as at the end of a drain."""
+        return [self._stop(flight, reason) for flight in self._mortal]
 
     def _stop(self, flight: Flight, reason: str) -> Stop:
         if flight.stop is None:
@@ -271,6 +296,10 @@ class Flights:
                 del self._stops[next(iter(self._stops))]
             flight.scope.cancel(reason=f"interrupted: {reason}")
         return flight.stop
+
+
+def _is_gone(flight: Flight) -> bool:
+    return flight.ended is not None and not flight.is_unconfirmed
 
 
 def tree_entry(flight: Flight) -> dict[str, Any]:

@@ -31,10 +31,17 @@ MOST_AT_ONCE: Final = 128
 class Entry(Generic[T]):
     """One piece of work, posted; made by `Journal.post`."""
 
-    def __init__(self, work: Callable[[], T], after: Callable[[T], None] | None, size: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[], T],
+        after: Callable[[T], None] | None,
+        failed: Callable[[Exception], None] | None,
+        size: int,
+    ) -> None:
         self.size = size
         self._work = work
         self._after = after
+        self._failed = failed
         self._told = trio.Event()
         self._values: list[T] = []
         self._fault: Exception | None = None
@@ -69,6 +76,8 @@ class Entry(Generic[T]):
         """Wake who waits; called on the loop, once the transaction is over."""
         if self._fault is None and self._after is not None:
             self._after(self._values[0])
+        elif self._fault is not None and self._failed is not None:
+            self._failed(self._fault)
         self._told.set()
 
 
@@ -112,16 +121,22 @@ class Journal:
                 self._tell(batch)
 
     def post(
-        self, work: Callable[[], T], after: Callable[[T], None] | None = None, *, size: int = 0
+        self,
+        work: Callable[[], T],
+        after: Callable[[T], None] | None = None,
+        *,
+        failed: Callable[[Exception], None] | None = None,
+        size: int = 0,
     ) -> Entry[T]:
         """Have work done in its turn.
 
         Args:
             work: Runs in a thread, inside a transaction; it may only use the journal's store, and files.
             after: Called on the loop with what `work` returned, before anybody who waits is woken.
+            failed: Called on the loop instead of `after`, with why it was not written.
             size: Bytes that it holds.
         """
-        entry = Entry(work, after, size)
+        entry = Entry(work, after, failed, size)
         self._queue.append(entry)  # type: ignore[arg-type]  # what it returns is between it and who waits
         if self._is_running:
             self._news.set()

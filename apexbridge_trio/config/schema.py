@@ -125,6 +125,22 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: Days = 30.0
 
 
+class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Machines that join, and what they may take of the hub."""
+
+    heartbeat_interval_s: Seconds = 10.0
+    register_timeout_s: Seconds = 10.0
+    rejoin_grace_s: Seconds = 10.0
+    task_timeout_s: Seconds = 60.0
+    cancel_wait_s: Seconds = 5.0
+    max_queued: Count = 256
+    max_frame_bytes: Count = 16_777_216
+    max_output_bytes: Count = 65_536
+    llm_requests_per_minute: Count = 60
+    llm_tokens_per_day: Count = 1_000_000
+    llm_concurrent_streams: Count = 4
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one peer may take of the hub."""
 
@@ -154,5 +170,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plugins: Plugins = field(default_factory=Plugins)
     callbacks: Callbacks = field(default_factory=Callbacks)
     results: Results = field(default_factory=Results)
+    nodes: Nodes = field(default_factory=Nodes)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)

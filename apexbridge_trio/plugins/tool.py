@@ -7,7 +7,7 @@ import trio
 
 from apexbridge_trio.flights import Flight
 
-Kind = Literal["plugin", "process"]
+Kind = Literal["plugin", "process", "node"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Later:
 
 
 class Tool(Protocol):
-    """Something a model may call: a plugin's function now, a node's later."""
+    """Something a model may call: a plugin's, or a node's."""
 
     @property
     def name(self) -> str:

@@ -121,9 +121,11 @@ class TaskFault(Struct):
 
 
 class TaskResult(Struct, rename="camel"):
-    """What became of a task on its node; `result` is unread JSON.
+    """What became of a task on its node.
 
     Attributes:
+        result: JSON, unread.
+        error: A `TaskFault`, a text, or whatever an agent in the field thinks is one.
         execution_time: Milliseconds.
     """
 
@@ -132,8 +134,8 @@ class TaskResult(Struct, rename="camel"):
     task_id: Id
     node_id: Id | None = None
     success: bool = True
-    result: Raw | None = None
-    error: TaskFault | str | None = None
+    result: Raw = Raw(b"null")
+    error: Any = None
     execution_time: float | None = None
 
 

@@ -95,7 +95,7 @@ class _UpdatePlaceholders(Struct, rename="camel"):
 class _ToolResult(Struct, rename="camel"):
     request_id: str
     status: str = "success"
-    result: Raw | None = None
+    result: Raw = Raw(b"null")
     error: Any = None
 
 
@@ -109,7 +109,7 @@ class _Forward(Struct, rename="camel"):
     callback_data: Raw = Raw(b"{}")
     plugin_name: str = ""
     task_id: str = ""
-    data: Raw | None = None
+    data: Raw = Raw(b"{}")
 
 
 _is_name: Final = msgspec.json.Decoder(ToolName).decode
@@ -254,7 +254,7 @@ def _placeholders(data: Raw) -> Placeholders:
 
 def _forwarded(data: Raw) -> Event:
     said = read_data(_Forward, data)
-    body = said.data or (said.callback_data if bytes(said.callback_data) != b"{}" else data)
+    body = next((one for one in (said.data, said.callback_data) if bytes(one) != b"{}"), data)
     try:
         inner = msgspec.json.decode(body, type=_CallbackData)
     except (msgspec.DecodeError, RecursionError):

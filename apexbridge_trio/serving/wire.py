@@ -21,7 +21,8 @@ class Wire:
     order, or the connection is reset. So no send needs a shield.
 
     The buffer has no size of its own: an app waits in `drained` after each message, so it holds one
-    message of the app, and the few replies of the reader are counted where they are made. A peer that
+    message of the app (or what `SocketStream.post` allows), and the few replies of the reader are
+    counted where they are made. A peer that
     does not read is hurt: after the send timeout it is reset.
 
     Args:
@@ -54,6 +55,11 @@ class Wire:
     def is_clear(self) -> bool:
         """Whether all that was posted is with the kernel."""
         return not self._unsent
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much of it is not with the kernel."""
+        return len(self._unsent)
 
     def post(self, data: bytes) -> None:
         """Add `data` to what goes out with the next `push`; a lost wire drops it."""

@@ -1,6 +1,28 @@
 """What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
 
 from apexbridge_trio.store.database import FILE, KeyRecord, Store
+from apexbridge_trio.store.nodes import (
+    NodeRecord,
+    NodeRows,
+    NodeTaskRecord,
+    NodeTaskState,
+    change_of,
+    row_of,
+)
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 
-__all__ = ["FILE", "KeyRecord", "Notice", "Store", "TaskRecord", "TaskState", "Tasks"]
+__all__ = [
+    "FILE",
+    "KeyRecord",
+    "NodeRecord",
+    "NodeRows",
+    "NodeTaskRecord",
+    "NodeTaskState",
+    "Notice",
+    "Store",
+    "TaskRecord",
+    "TaskState",
+    "Tasks",
+    "change_of",
+    "row_of",
+]

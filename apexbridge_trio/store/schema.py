@@ -54,4 +54,54 @@ MIGRATIONS: Final = (
         created_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE nodes (
+        id TEXT PRIMARY KEY,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        principal_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        type TEXT NOT NULL,
+        version TEXT NOT NULL,
+        capabilities TEXT NOT NULL,
+        tools TEXT NOT NULL,
+        instance_id TEXT,
+        is_draining INTEGER NOT NULL,
+        first_seen_ms INTEGER NOT NULL,
+        last_seen_ms INTEGER NOT NULL,
+        left_ms INTEGER,
+        left_reason TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE node_tasks (
+        id TEXT PRIMARY KEY,
+        tool TEXT NOT NULL,
+        capability TEXT,
+        wanted_node TEXT,
+        node_id TEXT,
+        args BLOB NOT NULL,
+        priority INTEGER NOT NULL,
+        idempotent INTEGER NOT NULL,
+        timeout_ms INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        deadline_ms INTEGER NOT NULL,
+        request_id TEXT,
+        parent_id TEXT,
+        token_hash BLOB UNIQUE,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        metadata TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        output BLOB,
+        error TEXT,
+        history TEXT NOT NULL,
+        late INTEGER NOT NULL,
+        ended_ms INTEGER
+    ) STRICT;
+    CREATE INDEX node_tasks_that_run ON node_tasks (created_ms) WHERE ended_ms IS NULL;
+    CREATE INDEX node_tasks_that_ended ON node_tasks (ended_ms) WHERE ended_ms IS NOT NULL;
+    CREATE INDEX node_tasks_by_tenant ON node_tasks (tenant_id, created_ms);
+    """,
 )

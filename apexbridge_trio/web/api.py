@@ -14,13 +14,15 @@ from apexbridge_trio.background import described
 from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound
 from apexbridge_trio.flights import tree_entry
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.identity import Principal
 from apexbridge_trio.models import Model
-from apexbridge_trio.protocol.openai import Id, encode, encode_error, error_body, read_json
-from apexbridge_trio.web.arrival import Arrival, error_headers
+from apexbridge_trio.protocol.openai import Id, encode_error, error_body, read_json
+from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
+from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.reading import require_json
+from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
+from apexbridge_trio.web.tasks import add_tasks
 
 Path = Annotated[str, Meta(min_length=1, max_length=1000)]
 
@@ -51,17 +53,19 @@ def build_api(hub: Hub) -> QuartTrio:
     _add_models(app, hub)
     _add_requests(app, hub)
     add_plugins(app, hub)
+    add_nodes(app, hub)
+    add_tasks(app, hub)
     return app
 
 
 def _add_errors(app: QuartTrio) -> None:
     @app.errorhandler(ApexError)
     async def apex_error(error: ApexError) -> Response:
-        _arrival().notes["error"] = error.code
-        reply = _json_bytes(encode_error(error, _arrival().request_id), error.status)
+        current_arrival().notes["error"] = error.code
+        told = reply_bytes(encode_error(error, current_arrival().request_id), error.status)
         for name, value in error_headers(error):
-            reply.headers[name.decode()] = value.decode()
-        return reply
+            told.headers[name.decode()] = value.decode()
+        return told
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
@@ -88,7 +92,7 @@ def _add_health(app: QuartTrio, hub: Hub) -> None:
 
 
 def _health(hub: Hub, *, needs_readiness: bool) -> Response:
-    arrival = _arrival()
+    arrival = current_arrival()
     draining = hub.flights.is_draining
     said: dict[str, Any] = {
         "status": "draining" if draining else "ok",
@@ -99,18 +103,18 @@ def _health(hub: Hub, *, needs_readiness: bool) -> Response:
     at_home = arrival.is_local and foreign(hub.config.auth, arrival) is None
     if at_home or (arrival.principal and "admin" in arrival.principal.scopes):
         said["dependencies"] = [upstream.state() for upstream in hub.models.upstreams.values()]
-    return _json(said, 503 if draining and needs_readiness else 200)
+    return reply(said, 503 if draining and needs_readiness else 200)
 
 
 def _add_models(app: QuartTrio, hub: Hub) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
         listed = [_model_entry(model) for model in await hub.models.all()]
-        return _json({"object": "list", "data": listed})
+        return reply({"object": "list", "data": listed})
 
     @app.get("/v1/models/<path:model_id>")
     async def model(model_id: str) -> Response:
-        return _json(_model_entry(await hub.models.find(model_id)))
+        return reply(_model_entry(await hub.models.find(model_id)))
 
 
 def _model_entry(model: Model) -> dict[str, Any]:
@@ -121,60 +125,42 @@ def _model_entry(model: Model) -> dict[str, Any]:
 def _add_requests(app: QuartTrio, hub: Hub) -> None:
     @app.get("/v1/requests")
     async def requests() -> Response:
-        return _json([tree_entry(flight) for flight in hub.flights.roots(_principal())])
+        return reply([tree_entry(flight) for flight in hub.flights.roots(current_principal())])
 
     @app.get("/v1/requests/<request_id>")
     async def one(request_id: str) -> Response:
-        return _json(_request_entry(hub, request_id))
+        return reply(_request_entry(hub, request_id))
 
     @app.post("/v1/interrupt")
     async def interrupt() -> Response:
-        require_json(_arrival())
+        require_json(current_arrival())
         asked = read_json(cast("bytes", await request.get_data()), _decode_interrupt)
-        path = asked.path or asked.request_id or asked.message_id or asked.task_id
+        path = asked.path or asked.request_id or asked.message_id
+        path = path or (hub.nodes.path_of(asked.task_id) if asked.task_id else None)
         if path is None:
             raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")
         try:
-            stop = hub.flights.interrupt(path, _principal(), asked.reason)
+            stop = hub.flights.interrupt(path, current_principal(), asked.reason)
         except NotFound as fault:
-            return _json(_nothing_to_stop(path, fault), 404)
-        return _json(await stop.receipt(asked.wait_s))
+            return reply(_nothing_to_stop(path, fault), 404)
+        return reply(await stop.receipt(asked.wait_s))
 
 
 def _request_entry(hub: Hub, request_id: str) -> dict[str, Any]:
     try:
-        entry = {"status": "running", **tree_entry(hub.flights.find(request_id, _principal()))}
+        entry = {"status": "running", **tree_entry(hub.flights.find(request_id, current_principal()))}
     except NotFound:
-        entry = described(hub.backgrounds.find(request_id, _principal()))
+        entry = described(hub.backgrounds.find(request_id, current_principal()))
     return {"requestId": request_id, **entry}
 
 
 def _nothing_to_stop(path: str, fault: NotFound) -> dict[str, Any]:
     return {
         "error": error_body(fault),
-        "request_id": _arrival().request_id,
+        "request_id": current_arrival().request_id,
         "success": False,
         "status": "error",
         "reason": "not_found",
         "requestId": path.partition("/")[0],
         "message": fault.message,
     }
-
-
-def _arrival() -> Arrival:
-    arrival: Arrival = request.scope["apex"]  # type: ignore[typeddict-item]  # put there by Front
-    return arrival
-
-
-def _principal() -> Principal:
-    principal = _arrival().principal
-    assert principal is not None
-    return principal
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return _json_bytes(encode(value), status)
-
-
-def _json_bytes(body: bytes, status: int) -> Response:
-    return Response(body, status, content_type="application/json")

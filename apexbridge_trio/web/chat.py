@@ -129,7 +129,8 @@ class Asked:
 
     async def _turn(self) -> Turn:
         model = await self.hub.models.find(self.request.model or self.hub.config.chat.default_model)
-        turn = Turn(self.request, self.fields, model, self.hub.toolbox, self.hub.config.chat.max_rounds)
+        toolbox = self.hub.toolbox(self.owner, self.request.apex.node)
+        turn = Turn(self.request, self.fields, model, toolbox, self.hub.config.chat.max_rounds)
         self.arrival.notes["turn"] = turn
         return turn
 

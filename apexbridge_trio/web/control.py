@@ -1,7 +1,6 @@
 """What only an administrator sees and does: the plugins, for now."""
 
 from pathlib import Path
-from typing import Any
 
 from quart import Response
 from quart_trio import QuartTrio
@@ -9,7 +8,7 @@ from quart_trio import QuartTrio
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.plugins import Plugins, roster
-from apexbridge_trio.protocol.openai import encode
+from apexbridge_trio.web.replies import reply
 
 
 def add_plugins(app: QuartTrio, hub: Hub) -> None:
@@ -17,14 +16,14 @@ def add_plugins(app: QuartTrio, hub: Hub) -> None:
 
     @app.get("/v1/plugins")
     async def plugins() -> Response:
-        return _json(roster(hub.plugins))
+        return reply(roster(hub.plugins))
 
     @app.post("/v1/plugins/<name>/reload")
     async def reload(name: str) -> Response:
         folder = folder_of(hub.plugins, name)
         await hub.plugins.reload([folder])
         names = {name, folder.name}
-        return _json([entry for entry in roster(hub.plugins) if entry["name"] in names])
+        return reply([entry for entry in roster(hub.plugins) if entry["name"] in names])
 
 
 def folder_of(plugins: Plugins, name: str) -> Path:
@@ -43,7 +42,3 @@ def folder_of(plugins: Plugins, name: str) -> Path:
             if folder.name == name and folder.is_dir():
                 return folder
     raise NotFound(f"There is no folder of a plugin {name[:200]!r}.")
-
-
-def _json(value: Any) -> Response:
-    return Response(encode(value), content_type="application/json")

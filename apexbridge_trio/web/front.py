@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import trio
 
-from apexbridge_trio.errors import ApexError, NotFound
+from apexbridge_trio.errors import ApexError
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import bind, get_logger
 from apexbridge_trio.web.api import build_api
@@ -14,6 +14,7 @@ from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
 from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, admit, is_below
 from apexbridge_trio.web.reading import narrowed
+from apexbridge_trio.web.sockets import channel
 
 log = get_logger("request")
 
@@ -37,13 +38,16 @@ class Front:
         arrival = Arrival.of(scope, _as_http(send) if scope["type"] == "websocket" else send)
         try:
             with bind(request_id=arrival.request_id):
-                await self._serve(arrival, receive)
+                await self._serve(arrival, scope, receive, send)
         finally:
             _write_line(arrival)
 
-    async def _serve(self, arrival: Arrival, receive: Receive) -> None:
+    async def _serve(self, arrival: Arrival, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with boundary(arrival):
+                if scope["type"] == "websocket":
+                    await channel(self._hub, arrival, receive, send)
+                    return
                 arrival.principal = admit(self._hub, arrival)
                 await self._dispatch(arrival, receive)
         except ApexError as fault:
@@ -51,8 +55,6 @@ class Front:
                 await arrival.refuse(fault)
 
     async def _dispatch(self, arrival: Arrival, receive: Receive) -> None:
-        if arrival.scope["type"] == "websocket":
-            raise NotFound("There is no channel at this path.")
         if arrival.scope["path"] in CHAT_PATHS:
             await chat(self._hub, arrival, receive)
             return

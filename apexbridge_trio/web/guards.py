@@ -30,6 +30,8 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/models", frozenset({"chat"})),
     ("/v1/interrupt", frozenset({"chat", "admin"})),
     ("/v1/requests", frozenset({"chat", "admin"})),
+    ("/v1/nodes", frozenset({"chat", "admin"})),
+    ("/v1/tasks", frozenset({"chat", "admin"})),
     ("/v1/plugins", frozenset({"admin"})),
 )
 _KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")

@@ -120,7 +120,11 @@ class World:
         upstreams = self.hub.models.upstreams.values()
         return {
             "flights": len(self.hub.flights),
-            "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams) + len(self.hub.pendings),
+            "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams)
+            + len(self.hub.pendings)
+            + len(self.hub.nodes.tasks)
+            + self.hub.nodes.tasks.queued
+            + sum(len(node.tasks) for node in self.hub.nodes.registry),
             "faults": len(self.faults),
         }
 
@@ -220,6 +224,7 @@ async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: An
         make = partial(Upstream, connect=provider.connect)
         with open_hub(made, state, make_upstream=make) as hub:
             await nursery.start(hub.backgrounds.run)
+            await nursery.start(hub.nodes.run)
             await nursery.start(hub.plugins.run)
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")

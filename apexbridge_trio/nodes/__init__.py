@@ -1,0 +1,33 @@
+"""Nodes: other machines of the house, which join by WebSocket, take tasks and ask for model answers.
+
+::
+
+    registry ─ who is known, who is here       link ─ one live connection: reads, hands on, posts
+    queue ─ who runs a task                    tasks ─ drives tasks to their one end
+    tool ─ a node's tool as the hub's own      llm ─ model answers for nodes
+
+What is decided is decided synchronously, in memory; what is told is on disk before.
+"""
+
+from apexbridge_trio.nodes.link import NodeLink, Socket
+from apexbridge_trio.nodes.llm import Said
+from apexbridge_trio.nodes.node import Node, described
+from apexbridge_trio.nodes.nodes import Nodes
+from apexbridge_trio.nodes.task import FINAL, NodeTask, Wanted, task_entry
+from apexbridge_trio.nodes.tool import NodeTool, fault_of, result_of
+
+__all__ = [
+    "FINAL",
+    "Node",
+    "NodeLink",
+    "NodeTask",
+    "NodeTool",
+    "Nodes",
+    "Said",
+    "Socket",
+    "Wanted",
+    "described",
+    "fault_of",
+    "result_of",
+    "task_entry",
+]

@@ -1,0 +1,70 @@
+"""What a result asks for besides: other tasks, side by side, under the same deadline and owner."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from apexbridge_trio.errors import ApexError
+from apexbridge_trio.nodes.outcome import Delegation
+from apexbridge_trio.nodes.task import NodeTask, Wanted
+from apexbridge_trio.nodes.tool import result_of
+from apexbridge_trio.protocol.openai import encode
+
+if TYPE_CHECKING:
+    from apexbridge_trio.nodes.nodes import Nodes
+
+# Contract §2.1; and no more at a time than a node might have meant.
+MAX_DEPTH: Final = 3
+MAX_DELEGATIONS: Final = 16
+
+
+async def delegate(nodes: "Nodes", task: NodeTask, output: bytes, asked: tuple[Delegation, ...]) -> bytes:
+    """Run what a result asks for, and return the result with the outcomes under ``delegationResults``.
+
+    Cancellation: reaches each of them.
+    """
+    outcomes: list[dict[str, Any]] = [{} for _ in asked]
+
+    async def run_one(number: int, wanted: Delegation) -> None:
+        outcomes[number] = await _outcome(nodes, task, wanted, number + 1)
+
+    async with trio.open_nursery() as nursery:
+        for number, wanted in enumerate(asked):
+            nursery.start_soon(run_one, number, wanted, name=f"delegation of {task.id}")
+    whole: dict[str, Any] = msgspec.json.decode(output)
+    return encode({**whole, "delegationResults": outcomes})
+
+
+async def _outcome(nodes: "Nodes", task: NodeTask, wanted: Delegation, number: int) -> dict[str, Any]:
+    task_id = f"{task.id}-delegation-{number}"
+    try:
+        result = await _run(nodes, task, wanted, task_id, number)
+    except ApexError as fault:
+        error = {"code": fault.code, "message": fault.message}
+        return {"taskId": task_id, "success": False, "error": error}
+    return {"taskId": task_id, "success": True, "result": result}
+
+
+async def _run(nodes: "Nodes", task: NodeTask, wanted: Delegation, task_id: str, number: int) -> Any:
+    if task.depth >= MAX_DEPTH or number > MAX_DELEGATIONS:
+        raise ApexError(
+            "A task may delegate three levels deep, and to 16 others.", code="too_many_delegations"
+        )
+    asked = Wanted(
+        tool=wanted.tool_name,
+        args=encode(wanted.args),
+        task_id=task_id,
+        request_id=task.record.request_id or task.id,
+        parent_id=task.id,
+        capability=wanted.capability,
+        timeout_ms=wanted.timeout,
+        metadata=wanted.metadata,
+    )
+    child = nodes.make(asked, task.owner, deadline=task.deadline)
+    child.depth = task.depth + 1
+    assert task.flight is not None
+    with task.flight.child(wanted.tool_name, "node") as flight:
+        nodes.tasks.enter(child)
+        await nodes.tasks.run(child, flight)
+    return result_of(child.record, nodes.config.max_output_bytes)

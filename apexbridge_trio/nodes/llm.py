@@ -1,0 +1,196 @@
+"""The model's answers that nodes ask for: under the task they serve, within quotas, gone with their node."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from apexbridge_trio.config import Nodes as NodesConfig
+from apexbridge_trio.errors import (
+    ApexError,
+    BadRequest,
+    DeadlinePassed,
+    Draining,
+    Interrupted,
+    ModelNotFound,
+    UpstreamBusy,
+    UpstreamLimited,
+    UpstreamSilent,
+    UpstreamUnreachable,
+)
+from apexbridge_trio.flights import Flight, Flights
+from apexbridge_trio.ids import new_id
+from apexbridge_trio.limits import Allowance, Rate
+from apexbridge_trio.nodes.link import NodeLink, now_ms
+from apexbridge_trio.nodes.node import Node
+from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.tasks import NodeTasks
+from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
+
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+# The contract's word for each fault; the first that fits.
+_CODES: Final[tuple[tuple[type[ApexError], str], ...]] = (
+    (Interrupted, "interrupted"),
+    (DeadlinePassed, "timeout"),
+    (UpstreamSilent, "timeout"),
+    (UpstreamLimited, "rate_limit_exceeded"),
+    (UpstreamBusy, "llm_unavailable"),
+    (UpstreamUnreachable, "llm_unavailable"),
+    (ModelNotFound, "llm_unavailable"),
+    (Draining, "llm_unavailable"),
+    (BadRequest, "invalid_payload"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A model's whole answer; `usage` as OpenAI words it."""
+
+    content: str
+    usage: dict[str, Any] | None
+
+
+# Asks a model: OpenAI's fields, the flight it is done in, and who hears each piece of a stream.
+AskModel = Callable[[dict[str, Any], Flight, Callable[[str], None] | None], Awaitable[Said]]
+
+
+class Quota:
+    """What one node may ask for; it outlives its connections."""
+
+    def __init__(self, config: NodesConfig) -> None:
+        self.requests = Rate(config.llm_requests_per_minute)
+        self.tokens = Allowance(config.llm_tokens_per_day)
+        self.streams = 0
+
+
+class NodeLlm:
+    """Answers what nodes ask of models.
+
+    Attributes:
+        ask_model: Set once, when the hub is composed.
+    """
+
+    ask_model: AskModel
+
+    def __init__(self, config: NodesConfig, flights: Flights, tasks: NodeTasks) -> None:
+        self._config = config
+        self._flights = flights
+        self._tasks = tasks
+        self._quotas: dict[str, Quota] = {}
+
+    def ask(self, link: NodeLink, request: LlmRequest) -> None:
+        """Begin to answer, in the nursery of the task it serves, or else in the connection's own."""
+        node = link.node
+        assert node is not None
+        task = self._tasks.live(request.of_task or "")
+        if task is not None and task.node is not node:
+            task = None
+        nursery = task.nursery if task is not None else link.nursery
+        fault = self._refusal(link, node, request)
+        if fault is not None or nursery is None:
+            _fail(link, request, fault or TaskFault("The task is over.", "llm_request_failed"))
+            return
+        quota = self._quotas[node.id]
+        link.answers[request.request_id] = scope = trio.CancelScope()
+        quota.streams += request.is_stream
+        nursery.start_soon(self._run, link, node, request, task, scope, name=f"model answer for {node.id}")
+
+    def _refusal(self, link: NodeLink, node: Node, request: LlmRequest) -> TaskFault | None:
+        quota = self._quotas.setdefault(node.id, Quota(self._config))
+        now = trio.current_time()
+        if request.request_id in link.answers:
+            return TaskFault(f"The request {request.request_id} is being answered.", "invalid_payload")
+        if request.is_stream and quota.streams >= self._config.llm_concurrent_streams:
+            return TaskFault("This node has as many streams as it may have.", "stream_limit_exceeded")
+        if not quota.tokens.is_left(now):
+            return TaskFault("This node has used up its tokens of today.", "quota_exceeded")
+        if wait_s := quota.requests.take(now):
+            return TaskFault(f"Too many requests; again in {wait_s:.1f} s.", "rate_limit_exceeded")
+        return None
+
+    async def _run(
+        self,
+        link: NodeLink,
+        node: Node,
+        request: LlmRequest,
+        task: NodeTask | None,
+        scope: trio.CancelScope,
+    ) -> None:
+        quota = self._quotas[node.id]
+        try:
+            with scope:
+                await self._answer(link, node, request, task, quota)
+            if scope.cancelled_caught:
+                _fail(link, request, TaskFault("It was cancelled.", "interrupted"))
+        finally:
+            link.answers.pop(request.request_id, None)
+            quota.streams -= request.is_stream
+
+    async def _answer(
+        self, link: NodeLink, node: Node, request: LlmRequest, task: NodeTask | None, quota: Quota
+    ) -> None:
+        def hear(chunk: str) -> None:
+            link.say(LlmResponseStream(request.request_id, node.id, chunk, done=False, timestamp=now_ms()))
+
+        try:
+            with self._flight(link, task) as flight:
+                said = await self.ask_model(_fields(request), flight, hear if request.is_stream else None)
+        except ApexError as fault:
+            _fail(link, request, TaskFault(fault.message, _code_of(fault)))
+            return
+        quota.tokens.use((said.usage or {}).get("total_tokens") or 0, trio.current_time())
+        if request.is_stream:
+            last = LlmResponseStream(
+                request.request_id, node.id, "", done=True, timestamp=now_ms(), usage=said.usage
+            )
+            link.say(last)
+        link.say(
+            LlmResponse(
+                request_id=request.request_id,
+                node_id=node.id,
+                success=True,
+                stream=request.is_stream,
+                timestamp=now_ms(),
+                content=said.content,
+                usage=said.usage,
+            )
+        )
+
+    def _flight(self, link: NodeLink, task: NodeTask | None) -> Flight:
+        if task is not None and task.flight is not None:
+            return task.flight.child("llm", "upstream")
+        return self._flights.open(
+            new_id("req"), "node_llm", link.principal, timeout_s=self._config.task_timeout_s
+        )
+
+
+def _fields(request: LlmRequest) -> dict[str, Any]:
+    """Return the request in OpenAI's words."""
+    options = {_snake(name): value for name, value in request.options.items() if value is not None}
+    named: Mapping[str, Any] = {"model": request.model} if request.model else {}
+    return {**options, **named, "messages": request.messages, "stream": request.is_stream}
+
+
+def _snake(name: str) -> str:
+    return _CAMEL.sub("_", name).lower()
+
+
+def _code_of(fault: ApexError) -> str:
+    return next((code for kind, code in _CODES if isinstance(fault, kind)), "llm_request_failed")
+
+
+def _fail(link: NodeLink, request: LlmRequest, fault: TaskFault) -> None:
+    node_id = link.node.id if link.node else ""
+    link.say(
+        LlmResponse(
+            request_id=request.request_id,
+            node_id=node_id,
+            success=False,
+            stream=request.is_stream,
+            timestamp=now_ms(),
+            error=fault,
+        )
+    )

@@ -1,0 +1,174 @@
+"""One task for a node while it lives: its record, who runs it, and who waits for it.
+
+::
+
+    queued ──slot──▶ assigned ──▶ running ──▶ succeeded | failed
+      ▲                 │            │    ╲─▶ interrupted | timed_out
+      ╰── its node is lost, and it is idempotent
+                        ╰────────────╰──────▶ lost
+
+A task ends once: whoever comes first puts the record it is to have into `ending`, and what comes later
+finds it there. The end counts, and is told, when that record is on disk.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import trio
+
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.nodes.node import Node
+from apexbridge_trio.store import NodeTaskRecord, NodeTaskState
+
+FINAL: frozenset[NodeTaskState] = frozenset({"succeeded", "failed", "interrupted", "timed_out", "lost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be done, as somebody asks for it.
+
+    Attributes:
+        args: A JSON object.
+        request_id: The request it is part of; None: it stands for itself.
+        node_id: The only node that may run it.
+        timeout_ms: None: what its node or the config says.
+        idempotent: None: as the tool's node says.
+    """
+
+    tool: str
+    args: bytes
+    task_id: str | None = None
+    request_id: str | None = None
+    parent_id: str | None = None
+    capability: str | None = None
+    node_id: str | None = None
+    timeout_ms: float | None = None
+    priority: int = 5
+    idempotent: bool | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class NodeTask:
+    """A task that has not ended, or ended just now.
+
+    Attributes:
+        record: As it is on disk, or will be once what is posted is written.
+        ending: The record of its end, while that is being written and after it.
+        deadline: Trio time.
+        node: Whose slot it holds.
+        is_sent: Whether its node was told of it.
+        is_delegating: Its node has answered, and what the answer asks for is being done.
+        away_since: Trio time since when its node may not have it any more; None while it has.
+        excluded: Nodes that were lost with it.
+        flight: What interrupts it.
+        nursery: What is done for it here, such as the model's answers its node asks for.
+        granted: It has a slot.
+        over: Its end is on disk.
+        confirmed: Nothing of it runs on a node.
+    """
+
+    def __init__(self, record: NodeTaskRecord, owner: Principal, deadline: float) -> None:
+        self.record = record
+        self.owner = owner
+        self.deadline = deadline
+        self.ending: NodeTaskRecord | None = None
+        self.history: list[dict[str, Any]] = msgspec.json.decode(record.history)
+        self.node: Node | None = None
+        self.is_sent = False
+        self.is_stored = False
+        self.is_delegating = False
+        self.away_since: float | None = None
+        self.excluded: set[str] = set()
+        self.flight: Flight | None = None
+        self.nursery: trio.Nursery | None = None
+        self.callback: dict[str, Any] | None = None
+        self.depth = 0
+        self.granted = trio.Event()
+        self.over = trio.Event()
+        self.confirmed = trio.Event()
+        self._news = trio.Event()
+
+    @property
+    def id(self) -> str:
+        """The record's."""
+        return self.record.id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is on disk."""
+        return self.record.ended_ms is not None
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether it stands for itself, and outlives who asked for it."""
+        return self.record.request_id is None
+
+    def note(self, state: NodeTaskState, note: str = "") -> None:
+        """Go to another state, not a final one."""
+        self.record = self._changed(state, note)
+
+    def end(
+        self, state: NodeTaskState, note: str, output: bytes | None, error: dict[str, Any] | None
+    ) -> None:
+        """Decide its end, which counts once it is written."""
+        assert self.ending is None
+        self.ending = self._changed(state, note)
+        self.ending.ended_ms = _now_ms()
+        self.ending.output = output if output is not None else self.record.output
+        self.ending.error = msgspec.json.encode(error).decode() if error else None
+
+    def wake(self) -> None:
+        """Tell who drives it that something has changed."""
+        self._news.set()
+
+    async def news(self) -> None:
+        """Wait until something has changed since the last time."""
+        await self._news.wait()
+        self._news = trio.Event()
+
+    def _changed(self, state: NodeTaskState, note: str) -> NodeTaskRecord:
+        entry: dict[str, Any] = {"state": state, "at": _now_ms()}
+        if self.node is not None:
+            entry |= {"nodeId": self.node.id, "attempt": self.record.attempt}
+        if note:
+            entry["note"] = note
+        self.history.append(entry)
+        history = msgspec.json.encode(self.history).decode()
+        return msgspec.structs.replace(self.record, state=state, history=history)
+
+
+def task_entry(record: NodeTaskRecord, *, whole: bool = False) -> dict[str, Any]:
+    """Say how a task stands, as ``GET /v1/tasks`` shows it; the whole with arguments and result."""
+    said: dict[str, Any] = {
+        "taskId": record.id,
+        "toolName": record.tool,
+        "capability": record.capability,
+        "state": record.state,
+        "nodeId": record.node_id,
+        "attempts": record.attempt,
+        "priority": record.priority,
+        "idempotent": record.idempotent,
+        "requestId": record.request_id,
+        "parentId": record.parent_id,
+        "tenantId": record.tenant_id,
+        "createdAt": record.created_ms,
+        "deadlineAt": record.deadline_ms,
+        "endedAt": record.ended_ms,
+        "lateResults": record.late,
+        "error": msgspec.Raw(record.error.encode()) if record.error else None,
+    }
+    if whole:
+        said |= {
+            "toolArgs": msgspec.Raw(record.args),
+            "metadata": msgspec.Raw(record.metadata.encode()),
+            "history": msgspec.Raw(record.history.encode()),
+            "result": msgspec.Raw(record.output) if record.output is not None else None,
+        }
+    return said
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,51 @@
+"""``/v1/nodes``: who has joined, and what an administrator may do with them."""
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.nodes import Node, described
+from apexbridge_trio.web.replies import current_principal, reply, require_admin
+
+
+def add_nodes(app: QuartTrio, hub: Hub) -> None:
+    """Add the routes below ``/v1/nodes``, but for the tasks of one."""
+    registry = hub.nodes.registry
+
+    @app.get("/v1/nodes")
+    async def nodes() -> Response:
+        principal = current_principal()
+        seen = [node for node in registry if principal.may_see(node.owner) and _is_asked_for(node)]
+        return reply([described(node) for node in sorted(seen, key=lambda node: node.id)])
+
+    @app.get("/v1/nodes/<node_id>")
+    async def node(node_id: str) -> Response:
+        return reply(described(registry.find(node_id, current_principal())))
+
+    @app.delete("/v1/nodes/<node_id>")
+    async def forget(node_id: str) -> Response:
+        found = registry.find(node_id, require_admin())
+        registry.forget(found)
+        return reply({"status": "success", "nodeId": found.id, "message": "The node is forgotten."})
+
+    @app.post("/v1/nodes/<node_id>/drain")
+    async def drain(node_id: str) -> Response:
+        found = registry.find(node_id, require_admin())
+        await registry.drain(found, is_draining=True)
+        return reply(described(found))
+
+    @app.post("/v1/nodes/<node_id>/resume")
+    async def resume(node_id: str) -> Response:
+        found = registry.find(node_id, require_admin())
+        await registry.drain(found, is_draining=False)
+        return reply(described(found))
+
+
+def _is_asked_for(node: Node) -> bool:
+    """Tell whether a node passes the filters of the query."""
+    wanted = request.args
+    return (
+        wanted.get("status", node.status) == node.status
+        and wanted.get("type", node.record.type) == node.record.type
+        and ("capability" not in wanted or wanted["capability"] in node.capabilities)
+    )

@@ -1,0 +1,99 @@
+"""The WebSocket channels: who comes, to which, with which key; refused by HTTP before the upgrade.
+
+A key may stand in the path (``…/VCP_Key=<key>``), as software in the field has it, in the header, or,
+for browsers, in a pair of subprotocols. A wrong one is answered with 401 to the upgrade: an agent that
+is let in and then closed tries again every second, for ever.
+"""
+
+import base64
+import binascii
+from typing import Final
+
+from apexbridge_trio.errors import Forbidden, NotFound, Unauthenticated
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.nodes import NodeLink
+from apexbridge_trio.web.arrival import Arrival, Receive, Send
+from apexbridge_trio.web.guards import bearer
+
+NODE_PATHS: Final = ("/abp-distributed-server", "/distributed-server", "/vcp-distributed-server")
+DEPRECATED: Final = "/vcp-distributed-server"
+SUBPROTOCOL: Final = "apexbridge.v1"
+_KEY_NAMES: Final = ("VCP_Key=", "ABP_Key=")
+_BEARER: Final = "bearer."
+# Where the server puts its socket; see `serving.websocket`.
+_EXTENSION: Final = "apexbridge.socket"
+
+log = get_logger("channel")
+_told: set[str] = set()
+
+
+async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> None:
+    """Serve one WebSocket until it ends.
+
+    Args:
+        hub: The hub.
+        arrival: The upgrade.
+        receive: ASGI's.
+        send: ASGI's own; what `arrival` sends is a refusal.
+
+    Raises:
+        NotFound: There is no channel at this path.
+        Unauthenticated: No key, or a wrong one.
+        Forbidden: The key is for something else.
+    """
+    path, key = _split(arrival.scope["path"])
+    if path not in NODE_PATHS:
+        raise NotFound("There is no channel at this path.")
+    arrival.principal = principal = _admitted(hub, arrival, key)
+    if path == DEPRECATED:
+        _tell_once(principal)
+    await receive()  # websocket.connect
+    arrival.status = 101
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in arrival.scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": subprotocol})
+    socket = arrival.scope["extensions"][_EXTENSION]
+    link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
+    await link.run(receive)
+    arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
+    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+
+
+def _split(path: str) -> tuple[str, str | None]:
+    """Return the channel's path, and the key in it."""
+    for name in _KEY_NAMES:
+        before, found, key = path.partition(f"/{name}")
+        if found:
+            return before, key
+    return path.rstrip("/"), None
+
+
+def _admitted(hub: Hub, arrival: Arrival, key: str | None) -> Principal:
+    key = key or bearer(arrival) or _offered(arrival)
+    if not key:
+        raise Unauthenticated("A channel needs a key: Authorization: Bearer <key>.")
+    principal = hub.keys.principal_of(key)
+    if principal is None:
+        raise Unauthenticated("This key is not known here. Make one with: apexbridge nodes invite NAME")
+    if "node" not in principal.scopes:
+        raise Forbidden("This key may not join as a node; it needs the scope node.")
+    return principal
+
+
+def _offered(arrival: Arrival) -> str | None:
+    """Return the key in a pair of subprotocols; browsers can send no header."""
+    offered: list[str] = arrival.scope["subprotocols"]
+    if SUBPROTOCOL not in offered:
+        return None
+    coded = next((one[len(_BEARER) :] for one in offered if one.startswith(_BEARER)), "")
+    try:
+        return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _tell_once(principal: Principal) -> None:
+    if principal.id not in _told:
+        _told.add(principal.id)
+        log.warning("a node uses a deprecated path; use /abp-distributed-server", principal=principal.id)

@@ -143,6 +143,8 @@ class NodeLink:
             is_ours = False
         finally:
             self._nursery = None
+            for scope in self.answers.values():  # those of tasks run in the tasks' nurseries
+                scope.cancel(reason="the node has gone")
             self._nodes.registry.leave(self, "the hub is about to end" if is_ours else self.reason)
 
     async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:

@@ -120,12 +120,14 @@ class NodeLlm:
         scope: trio.CancelScope,
     ) -> None:
         quota = self._quotas[node.id]
+        is_told = False
         try:
             with scope:
                 await self._answer(link, node, request, task, quota)
-            if scope.cancelled_caught:
-                _fail(link, request, TaskFault("It was cancelled.", "interrupted"))
+                is_told = True
         finally:
+            if not is_told:
+                _fail(link, request, TaskFault("It was cancelled.", "interrupted"))
             link.answers.pop(request.request_id, None)
             quota.streams -= request.is_stream
 

@@ -15,16 +15,19 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
+from apexbridge_trio.ledger import Verdict
 from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.delegation import delegate
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.llm import NodeLlm
 from apexbridge_trio.nodes.node import Node
+from apexbridge_trio.nodes.outcome import Outcome, of_callback
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask, Wanted
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.nodes.tool import NodeTool
+from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.protocol.frames import Drain, Heartbeat, LlmRequest, NodeLog
 from apexbridge_trio.protocol.openai import encode
@@ -164,9 +167,40 @@ class Nodes:
     def give_token(self, task: NodeTask) -> None:
         """Let the result of a task come over HTTP too; its node is told where."""
         token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
-        task.record.token_hash = sha256(token.encode()).digest()
+        task.record.token_hash = _hash_of(token)
         url = f"{self._callback_url()}/~{token}/{task.record.tool}/{task.id}"
         task.callback = {"mode": "http", "url": url}
+
+    def task_of(self, token: str) -> NodeTaskRecord | None:
+        """Return the task whose result a token may bring."""
+        return self.rows.task_of_token(_hash_of(token))
+
+    async def accept(self, record: NodeTaskRecord, callback: Callback) -> Verdict:
+        """Take the result of a task over HTTP; what is "accepted" is on disk when this returns.
+
+        Cancellation: it may be accepted all the same; sent again, it is a duplicate.
+
+        Raises:
+            StoreUnusable: It could not be written.
+        """
+        task, outcome = self.tasks.live(record.id), of_callback(callback)
+        if task is None or task.ending is not None:
+            return _verdict_of_ended(self.rows.task(record.id) or record, outcome)
+        if callback.status == "progress":
+            if task.flight is not None:
+                task.flight.remarks |= {"progress": callback.progress, "message": callback.message}
+            return Verdict("progress")
+        written, faults = trio.Event(), []
+
+        def done(fault: str) -> None:
+            faults.append(fault)
+            written.set()
+
+        self.tasks.settle(task, outcome, done)
+        await written.wait()
+        if faults[0]:
+            raise StoreUnusable(faults[0])
+        return Verdict("accepted")
 
     def path_of(self, task_id: str) -> str:
         """Return where a task is in the live tree; the id itself if it is no living task's."""
@@ -267,6 +301,18 @@ class Nodes:
         log.info(
             "a callback was passed on", connection=link.connection_id, plugin=callback.plugin, taken=word
         )
+
+
+def _verdict_of_ended(record: NodeTaskRecord, outcome: Outcome) -> Verdict:
+    if record.state not in {"succeeded", "failed"}:
+        return Verdict("gone")
+    said = encode(outcome.error).decode() if outcome.error else None
+    is_same = (record.output, record.error) == (outcome.output, said)
+    return Verdict("duplicate" if is_same else "conflict")
+
+
+def _hash_of(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _on_change(_node: Node, _was: str, _is: str, _reason: str) -> None:

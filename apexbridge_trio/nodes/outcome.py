@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.frames import TaskResult
+from apexbridge_trio.protocol.openai import encode
 
 
 class Delegation(Struct, rename="camel"):
@@ -56,6 +58,13 @@ def read_outcome(result: TaskResult) -> Outcome:
     return Outcome(output, None, _delegations(inside.delegations))
 
 
+def of_callback(callback: Callback) -> Outcome:
+    """Read what a node says of a task over HTTP."""
+    if callback.status == "failed":
+        return Outcome(None, {"code": "task_failed", "message": callback.message})
+    return Outcome(encode(callback.value))
+
+
 def _inside(output: bytes) -> _Inside:
     try:
         return msgspec.json.decode(output, type=_Inside)
@@ -71,7 +80,7 @@ def _fault(said: Any) -> dict[str, Any]:
             return {"code": "tool_failed", "message": said}
         case None | "":
             return {"code": "tool_failed", "message": "The node gave no reason."}
-    return {"code": "tool_failed", "message": msgspec.json.encode(said).decode()}
+    return {"code": "tool_failed", "message": encode(said).decode()}
 
 
 def _delegations(said: Any) -> tuple[Delegation, ...]:

@@ -26,6 +26,7 @@ from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.protocol.signature import Signed, check_legacy, check_webhook
 from apexbridge_trio.results import is_file_name
+from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.arrival import Arrival, Receive
 from apexbridge_trio.web.guards import CALLBACKS, bearer
 from apexbridge_trio.web.reading import read_body, require_json
@@ -72,6 +73,10 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     address = Address.of(arrival.scope["path"])
     require_json(arrival)
     headers = _headers(arrival)
+    if (task := _of_node(hub, arrival, address)) is not None:
+        taken = read_callback(await read_body(receive, hub.config.callbacks.max_body_bytes))
+        await _answer(arrival, address, await hub.nodes.accept(task, taken))
+        return
     sender = _known(hub, arrival, address)
     if sender is None and not headers.keys() & {"webhook-signature", "x-signature"}:
         raise Unauthenticated("A callback needs the task's token, a key, or the plugin's signature.")
@@ -79,8 +84,23 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     sender = sender or Sender(signed=_signed(hub, address.plugin, headers, body))
     taken = read_callback(body)
     verdict = await hub.pendings.accept(address.plugin, address.task_id, taken, sender)
+    await _answer(arrival, address, verdict)
+
+
+async def _answer(arrival: Arrival, address: Address, verdict: Verdict) -> None:
     arrival.notes |= {"plugin": address.plugin, "task_id": address.task_id, "callback": verdict.word}
     await arrival.reply(200, encode(_reply(address, verdict)))
+
+
+def _of_node(hub: Hub, arrival: Arrival, address: Address) -> NodeTaskRecord | None:
+    """Look for the token of a node's task."""
+    for token in (address.token, bearer(arrival)):
+        task = hub.nodes.task_of(token) if token else None
+        if task is not None:
+            if (task.tool, task.id) != (address.plugin, address.task_id):
+                raise Forbidden("This token is another task's.")
+            return task
+    return None
 
 
 def _known(hub: Hub, arrival: Arrival, address: Address) -> Sender | None:

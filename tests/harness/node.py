@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import trio
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     CloseConnection,
@@ -97,7 +98,7 @@ class FakeNode:
             if event.message_finished:
                 self._heard.append(self._text)
                 self._text = ""
-        elif isinstance(event, Ping) and self.does_pong:
+        elif isinstance(event, Ping) and self.does_pong and self.ws.state is ConnectionState.OPEN:
             await self.stream.send_all(self.ws.send(event.response()))
         elif isinstance(event, CloseConnection):
             self.closed = int(event.code)
@@ -167,7 +168,9 @@ async def connected(world: World, key: str | None = None, path: str = PATH) -> A
 
 
 @asynccontextmanager
-async def joined(world: World, name: str = "attic", key: str | None = None, **fields: Any) -> AsyncIterator[FakeNode]:
+async def joined(
+    world: World, name: str = "attic", key: str | None = None, **fields: Any
+) -> AsyncIterator[FakeNode]:
     """Connect and register."""
     async with connected(world, key) as node:
         said = await node.register(name, **fields)

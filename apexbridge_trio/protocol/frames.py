@@ -124,7 +124,7 @@ class TaskResult(Struct, rename="camel"):
     """What became of a task on its node.
 
     Attributes:
-        result: JSON, unread.
+        result: Unread JSON. (In a union `Raw` would read nothing: msgspec 0.22.)
         error: A `TaskFault`, a text, or whatever an agent in the field thinks is one.
         execution_time: Milliseconds.
     """

@@ -254,7 +254,7 @@ def _placeholders(data: Raw) -> Placeholders:
 
 def _forwarded(data: Raw) -> Event:
     said = read_data(_Forward, data)
-    body = next((one for one in (said.data, said.callback_data) if bytes(one) != b"{}"), data)
+    body = next((one for one in (said.data, said.callback_data) if bytes(one) not in {b"null", b"{}"}), data)
     try:
         inner = msgspec.json.decode(body, type=_CallbackData)
     except (msgspec.DecodeError, RecursionError):

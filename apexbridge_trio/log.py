@@ -13,15 +13,15 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TextIO, cast
 
 import structlog
 
 from apexbridge_trio.redaction import MASK, hide, redact
 
-__all__ = ["Format", "Level", "Logger", "bind", "capture", "configure", "get_logger", "hide"]
+__all__ = ["Format", "Level", "Logger", "bind", "capture", "configure", "get_logger", "hide", "tap"]
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
@@ -38,6 +38,8 @@ _LONGEST_TEXT = 32_768
 _DEEPEST = 6
 # Libraries that tell each request at INFO: ours tells it once, with more in it.
 _CHATTY = ("httpx", "httpcore", "hypercorn.access")
+
+_taps: list[Callable[[Mapping[str, Any]], None]] = []
 
 # C0, DEL, C1, line separators, text direction, lone surrogates: what moves a cursor or ends a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -80,6 +82,19 @@ def capture() -> AbstractContextManager[list[MutableMapping[str, Any]]]:
     return structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars])
 
 
+@contextmanager
+def tap(take: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Hand each line that is written inside the block to `take` too: plain values, redacted.
+
+    It is called by whoever logs, in whatever thread that is, and must not log itself.
+    """
+    _taps.append(take)
+    try:
+        yield
+    finally:
+        _taps.remove(take)
+
+
 def _set_sink(level: Level, format: Format, stream: TextIO | None) -> None:  # noqa: A002
     as_json = format == "json" or (format == "auto" and "JOURNAL_STREAM" in os.environ)
     structlog.configure(
@@ -89,6 +104,7 @@ def _set_sink(level: Level, format: Format, stream: TextIO | None) -> None:  # n
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _plain_entry,
+            _tapped,
             _as_json if as_json else _as_text,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -129,6 +145,12 @@ class _Bridge(logging.Handler):
 def _plain_entry(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
     # The names are written in our own code; only what they hold can be foreign.
     return {name: _field(name, value, depth=1) for name, value in entry.items()}
+
+
+def _tapped(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for take in _taps:
+        take(entry)
+    return entry
 
 
 def _plain(value: object, *, depth: int) -> Any:

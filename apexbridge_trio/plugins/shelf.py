@@ -50,6 +50,7 @@ class Plugins:
         self._places: dict[Path, Place] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._supervisor = Supervisor()
+        self._exchanged = trio.Event()
         self._open: Callable[[Path], Plugin | None]
 
     @classmethod
@@ -126,6 +127,12 @@ class Plugins:
                 wanted += _standing(place)
         self.offer = built.offer(self.offer)
         self._supervisor.want(wanted)
+        self._exchanged.set()
+        self._exchanged = trio.Event()
+
+    async def exchanged(self) -> None:
+        """Wait until the offer is another one."""
+        await self._exchanged.wait()
 
     def place(self, folder: Path) -> Place:
         """Return what a folder holds; nothing, if it is not known."""

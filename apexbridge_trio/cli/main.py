@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from apexbridge_trio.cli import chat, keys, listing, plugins, requests, serve
+from apexbridge_trio.cli import chat, keys, listing, node, plugins, requests, serve
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(serve.serve)
+app.command()(node.node)
 app.command()(chat.chat)
 app.command()(requests.interrupt)
 app.command()(requests.requests)

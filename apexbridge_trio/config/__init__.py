@@ -20,7 +20,8 @@ from apexbridge_trio.config.schema import (
     ToolChoice,
     Upstream,
 )
-from apexbridge_trio.config.secret import Secret
+from apexbridge_trio.config.secret import Secret, find_secret_file
+from apexbridge_trio.config.secret import secret_from_file as read_secret
 
 __all__ = [
     "EMBEDDED",
@@ -40,9 +41,11 @@ __all__ = [
     "ToolChoice",
     "Upstream",
     "config_path",
+    "find_secret_file",
     "load",
     "parse_bind",
     "public",
+    "read_secret",
     "shipped",
     "state_directory",
 ]

@@ -105,10 +105,10 @@ class NodeLink:
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             NodeRegister: self._on_register,
             Heartbeat: self._on_heartbeat,
-            TaskResult: self._on_result,
-            TaskAccepted: lambda event: nodes.tasks.on_accepted(self, event),
-            TaskProgress: lambda event: nodes.tasks.on_progress(self, event),
-            TaskCancelled: lambda event: nodes.tasks.on_cancelled(self, event),
+            TaskResult: lambda event: nodes.reports.result(self, event),
+            TaskAccepted: lambda event: nodes.reports.accepted(self, event),
+            TaskProgress: lambda event: nodes.reports.progress(self, event),
+            TaskCancelled: lambda event: nodes.reports.cancelled(self, event),
             LlmRequest: self._on_llm_request,
             LlmCancel: self._on_llm_cancel,
             NodeLog: self._on_log,
@@ -230,9 +230,6 @@ class NodeLink:
         assert self.node is not None
         self._nodes.on_heartbeat(self.node, event)
         self.say(HeartbeatAck(self.node.id, success=True, status=self.node.status, timestamp=now_ms()))
-
-    def _on_result(self, event: TaskResult) -> None:
-        self._nodes.tasks.on_result(self, event)
 
     def _on_llm_request(self, event: LlmRequest) -> None:
         self._nodes.on_llm_request(self, event)

@@ -18,12 +18,15 @@ from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Verdict
 from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.nodes.book import TaskBook
 from apexbridge_trio.nodes.delegation import delegate
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.llm import NodeLlm
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.outcome import Outcome, of_callback
+from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.registry import Registry
+from apexbridge_trio.nodes.reports import Reports
 from apexbridge_trio.nodes.task import NodeTask, Wanted
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.nodes.tool import NodeTool
@@ -82,12 +85,13 @@ class Nodes:
         self.registry = Registry(
             self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, _on_change
         )
-        self.tasks = NodeTasks(
-            config, self.registry, journal, read=self.rows, written=self._written, notices=Tasks(written)
-        )
+        queue = TaskQueue(self.registry, config.max_queued)
+        book = TaskBook(journal, queue, read=self.rows, written=self._written, notices=Tasks(written))
+        self.tasks = NodeTasks(config, book, queue)
+        self.reports = Reports(book, queue)
         self.llm = NodeLlm(config, flights, self.tasks)
-        self.registry.work = self.tasks
-        self.tasks.delegate = partial(delegate, self)
+        self.registry.work = self.reports
+        self.reports.delegate = partial(delegate, self)
         self._delete_at = 0.0
         self._lines: dict[str, Rate] = {}
         self._nursery: trio.Nursery | None = None
@@ -196,7 +200,7 @@ class Nodes:
             faults.append(fault)
             written.set()
 
-        self.tasks.settle(task, outcome, done)
+        self.reports.settle(task, outcome, done)
         await written.wait()
         if faults[0]:
             raise StoreUnusable(faults[0])
@@ -259,7 +263,8 @@ class Nodes:
     def sweep(self) -> None:
         """Forget what is over: absences, what was never confirmed, and tasks that ended long ago."""
         self.registry.forget_absence(self.config.rejoin_grace_s)
-        self.tasks.forget_unconfirmed()
+        for node in self.registry:
+            self.reports.forget_unconfirmed(node)
         if trio.current_time() >= self._delete_at:
             self._delete_at = trio.current_time() + DELETE_S
             before_ms = now_ms() - int(self._keep_s * 1000)
@@ -273,7 +278,7 @@ class Nodes:
         node.heard, node.heard_ms = heartbeat, now_ms()
         self.registry.note(node, was, "it says so")
         if was != node.status:
-            self.tasks.ready(node)
+            self.reports.ready(node)
 
     def on_llm_request(self, link: NodeLink, request: LlmRequest) -> None:
         """Begin to answer what a node asks of a model."""

@@ -77,6 +77,13 @@ class TaskQueue:
         """Take a task out, if it waits."""
         self._waiting = [entry for entry in self._waiting if entry[2] is not task]
 
+    def release(self, task: NodeTask) -> None:
+        """Give a task's slot back: nothing of it runs on its node, as far as is known."""
+        task.confirmed.set()
+        node, task.node = task.node, None
+        if node is not None and node.tasks.pop(task.id, None) is not None:
+            self.offer(node)
+
     def offer(self, node: Node) -> None:
         """Give what waits the room that a node has."""
         while node.takes_tasks and node.has_room:

@@ -110,12 +110,10 @@ class NodeTask:
         """Go to another state, not a final one."""
         self.record = self._changed(state, note)
 
-    def end(
-        self, state: NodeTaskState, note: str, output: bytes | None, error: dict[str, Any] | None
-    ) -> None:
+    def end(self, state: NodeTaskState, output: bytes | None, error: dict[str, Any] | None) -> None:
         """Decide its end, which counts once it is written."""
         assert self.ending is None
-        self.ending = self._changed(state, note)
+        self.ending = self._changed(state, "")
         self.ending.ended_ms = _now_ms()
         self.ending.output = output if output is not None else self.record.output
         self.ending.error = msgspec.json.encode(error).decode() if error else None

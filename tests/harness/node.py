@@ -52,6 +52,7 @@ class FakeNode:
         self.does_pong = True
         self._text = ""
         self._heard: list[str] = []
+        self._sending = trio.StrictFIFOLock()
 
     async def open(self, path: str, *headers: tuple[str, str], subprotocols: list[str] | None = None) -> Any:
         """Ask for the upgrade; returns its acceptance, or the status and body of the refusal."""
@@ -81,7 +82,8 @@ class FakeNode:
     async def say(self, text: bytes | str) -> None:
         """Send a frame as it is."""
         said = text if isinstance(text, str) else text.decode()
-        await self.stream.send_all(self.ws.send(TextMessage(said)))
+        async with self._sending:
+            await self.stream.send_all(self.ws.send(TextMessage(said)))
 
     async def raw(self) -> str | None:
         """Return the next frame, or None once the hub has closed."""
@@ -99,7 +101,8 @@ class FakeNode:
                 self._heard.append(self._text)
                 self._text = ""
         elif isinstance(event, Ping) and self.does_pong and self.ws.state is ConnectionState.OPEN:
-            await self.stream.send_all(self.ws.send(event.response()))
+            async with self._sending:
+                await self.stream.send_all(self.ws.send(event.response()))
         elif isinstance(event, CloseConnection):
             self.closed = int(event.code)
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.chats import FAST_STREAMS, fast_streams, first_chunk, json_chats, slow_streams
+from benchmarks.nodes import IDLE, idle, round_trips
 from benchmarks.sides import Ability
 from benchmarks.slices import Figures, Slice
 from benchmarks.stops import CLOSE_LIMIT_S, disconnects, interrupts
@@ -56,6 +57,20 @@ def _json_chats(clients: int) -> Scenario:
     )
 
 
+def _round_trips(nodes: int, at_once: int) -> Scenario:
+    words = "1 node" if nodes == 1 else f"{nodes} nodes"
+    return Scenario(
+        f"Tasks of an echo tool, {words}, {at_once} at a time",
+        "nodes",
+        {
+            "per s": "tasks asked for over HTTP, run by a node, answered, each on disk twice",
+            "p50 ms": "from the request to its result, median",
+            "p99 ms": "the same, 99th percentile",
+        },
+        partial(round_trips, nodes=nodes, at_once=at_once),
+    )
+
+
 SCENARIOS: Final = (
     Scenario(
         "Cold start",
@@ -99,6 +114,17 @@ SCENARIOS: Final = (
         "interrupt",
         {**_CLOSES, "receipt p50 ms": "from the POST to a receipt that says `stopped`, median"},
         interrupts,
+    ),
+    *(_round_trips(nodes, at_once) for nodes in (1, 100) for at_once in (1, 64)),
+    Scenario(
+        f"{IDLE} idle nodes",
+        "nodes",
+        {
+            "KB each": "memory of the hub for each of them, in units of 1e3 bytes",
+            "CPU %": "of one core, used by the hub while they do nothing",
+            "health p99 ms": "`GET /health` meanwhile, 99th percentile",
+        },
+        idle,
     ),
     Scenario("Client leaves: its close to the provider's connection closed", "stream", _CLOSES, disconnects),
     Scenario(

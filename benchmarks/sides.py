@@ -16,13 +16,15 @@ from typing import Final, Literal
 import trio
 
 from apexbridge_trio import __version__
+from apexbridge_trio.identity import Keys
+from apexbridge_trio.store import Store
 from benchmarks.answers import MODELS
 from benchmarks.running import GATEWAY_CORES, Running, run
 
 DIRECT: Final = "provider, directly"
 HUB: Final = "the hub"
 
-Ability = Literal["process", "json", "stream", "interrupt"]
+Ability = Literal["process", "json", "stream", "interrupt", "nodes"]
 GATEWAY: Final[frozenset[Ability]] = frozenset({"process", "json", "stream"})
 
 
@@ -38,6 +40,8 @@ class Start:
     env: Mapping[str, str] = field(default_factory=dict)
     headers: bytes = b""
     """What each request to it carries besides."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """By scope, for what needs one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Target:
     process: Running
     port: int
     headers: bytes = b""
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, model: str, name: str = "nameless", **fields: str) -> bytes:
         """A chat with one of the provider's models, streamed unless the model is `chat`."""
@@ -70,10 +75,12 @@ class Target:
         body = {"model": model, "messages": messages, "stream": model != "chat", **fields}
         return self.post("/v1/chat/completions", body)
 
-    def post(self, path: str, body: object) -> bytes:
-        """A whole request with a JSON body."""
+    def post(self, path: str, body: object, key: str = "") -> bytes:
+        """A whole request with a JSON body, and with the key of a scope."""
         encoded = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n".encode() + self.headers
+        if key:
+            head += f"Authorization: Bearer {self.keys[key]}\r\n".encode()
         return head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(encoded) + encoded
 
 
@@ -94,7 +101,7 @@ async def start(side: Side, directory: Path, provider: Running, nursery: trio.Nu
         ),
         name=side.name,
     )
-    return Target(side, process, how.port or process.port, how.headers)
+    return Target(side, process, how.port or process.port, how.headers, how.keys)
 
 
 def _prepared(side: Side, directory: Path, provider_port: int) -> Start:
@@ -135,6 +142,9 @@ base_url = "http://127.0.0.1:{port}/v1"
 models = {models}
 # More than the streams that are held open at once.
 max_concurrency = 1000
+[limits]
+# More than the nodes that are held open at once.
+max_connections = 2000
 """
 
 
@@ -142,7 +152,10 @@ def _hub(directory: Path, provider_port: int) -> Start:
     config = directory / "config.toml"
     config.write_text(_HUB_CONFIG.format(port=provider_port, models=json.dumps(MODELS)), encoding="utf-8")
     command = [sys.executable, "-m", "apexbridge_trio", "serve", "--bind", "127.0.0.1:0"]
-    return Start([*command, "--state", str(directory), "--config", str(config)], "listening on http", 0)
+    with Store(directory) as store:
+        keys = {scope: Keys(store).create(scopes=[scope])[0] for scope in ("node", "admin")}
+    options = ["--state", str(directory), "--config", str(config)]
+    return Start([*command, *options], "listening on http", 0, keys=keys)
 
 
 def free_port() -> int:
@@ -156,5 +169,5 @@ def free_port() -> int:
 def own_sides() -> list[Side]:
     """What is measured with nothing more installed."""
     bare = Side("bare Hypercorn", version("hypercorn"), frozenset({"process", "json"}), _hypercorn)
-    hub = Side(HUB, __version__, GATEWAY | {"interrupt"}, _hub)
+    hub = Side(HUB, __version__, GATEWAY | {"interrupt", "nodes"}, _hub)
     return [bare, hub]

@@ -27,6 +27,7 @@ from apexbridge_trio.agent.address import HubAddress
 from apexbridge_trio.agent.backoff import Backoff
 from apexbridge_trio.agent.kept import Kept
 from apexbridge_trio.agent.link import Ended, Link
+from apexbridge_trio.agent.outcome import failed
 from apexbridge_trio.agent.registration import Profile, registration, specs_of
 from apexbridge_trio.agent.socket import Connect, connect
 from apexbridge_trio.agent.tasks import Tasks
@@ -154,6 +155,9 @@ class Agent:
     async def _stay_connected(self) -> None:
         while not self._is_leaving:
             ended = await self._connect()
+            if ended.too_large in self._kept:
+                text = "The hub does not take a result of this size."
+                await self._kept.keep(failed(ended.too_large, "result_too_large", text))
             delay_s = self._backoff.after_end(
                 trio.current_time(), held=ended.held, slow=ended.is_slow, least_s=ended.retry_after_s
             )

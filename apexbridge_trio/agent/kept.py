@@ -106,7 +106,7 @@ class Kept:
         _delete(self._begun / task_id)
 
     async def keep(self, result: TaskResult) -> None:
-        """Bring a result to the disk, and take the mark of its task away.
+        """Bring a result to the disk, in place of an earlier one, and take the mark of its task away.
 
         To be called in a shield: a result that is there is not to be lost by who does not want to wait.
         Bounded by the disk. One that the disk does not take is kept in memory, and sent from there.
@@ -124,7 +124,10 @@ class Kept:
                 reason=fault.strerror,
             )
             entry.path, entry.result = None, result
+        earlier = self._entries.pop(result.task_id, None)
         self._entries[result.task_id] = entry
+        if earlier is not None and earlier.path is not None:
+            _delete(earlier.path)
         self.end(result.task_id)
 
     async def load(self, task_id: str) -> TaskResult | None:
@@ -169,8 +172,8 @@ class Kept:
             if path.name.endswith(_UNFINISHED) or not number.isdigit() or not is_sane(task_id):
                 _delete(path)  # half written, and never sent
                 continue
-            if known := self._entries.pop(task_id, None):
-                _delete(known.path)
+            if (earlier := self._entries.pop(task_id, None)) and earlier.path:
+                _delete(earlier.path)
             self._number = int(number)
             self._entries[task_id] = Entry(path, path.stat().st_size, None)
 
@@ -211,9 +214,8 @@ def _write(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _delete(path: Path | None) -> None:
-    if path is not None:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as fault:
-            log.warning("a file can not be deleted", file=path.name, reason=fault.strerror)
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as fault:
+        log.warning("a file can not be deleted", file=path.name, reason=fault.strerror)

@@ -56,6 +56,10 @@ HELD_S: Final = 10.0
 # For the hub's word that the node has left, and for the closing handshake.
 FAREWELL_S: Final = 2.0
 
+# A hub that has not said in this time whether it takes the node never will.
+REGISTER_S: Final = 30.0
+
+TOO_LARGE: Final = 1009
 REPLACED: Final = 4001
 DUPLICATE: Final = "duplicate_node"
 
@@ -85,6 +89,7 @@ class Ended:
         held: It was registered for a good while.
         is_slow: Trying again soon is of no use.
         retry_after_s: What the hub asked for.
+        too_large: The task whose result the hub does not take for its size.
         is_ours: The node has left on purpose.
     """
 
@@ -92,6 +97,7 @@ class Ended:
     held: bool = False
     is_slow: bool = False
     retry_after_s: float = 0.0
+    too_large: str = ""
     is_ours: bool = False
 
 
@@ -116,9 +122,6 @@ class Link:
         kept: Results to deliver.
         on_state: Called when the state changes.
         dial: Connects; for tests.
-
-    Attributes:
-        is_draining: The hub has said that it is about to end.
     """
 
     def __init__(
@@ -133,7 +136,6 @@ class Link:
         on_state: Callable[[str], None],
         dial: Connect = connect,
     ) -> None:
-        self.is_draining = False
         self._address = address
         self._key = key
         self._register = register
@@ -150,9 +152,11 @@ class Link:
         self._registered_at: float | None = None
         self._is_partial = False
         self._is_pinging = False
+        self._last_result = ""
         self._interval_s = INTERVAL_S
         self._timeout_s = TIMEOUT_S
         self._hurry = trio.Event()
+        self._answered = trio.Event()
         self._left = trio.Event()
         self._over = trio.Event()
 
@@ -242,6 +246,7 @@ class Link:
                 nursery.start_soon(self._read, name="reader")
                 nursery.start_soon(self._write, name="writer")
                 nursery.start_soon(self._beat, nursery, name="beat")
+                nursery.start_soon(self._await_answer, name="registration")
                 first = self._register()
                 sent = first_of(first)
                 self._is_partial = sent is not first
@@ -262,7 +267,7 @@ class Link:
             try:
                 text = await self._socket.get_message()
             except trio_websocket.ConnectionClosed as closed:
-                self._note(_closed(closed.reason, held=self._held()))
+                self._note(_closed(closed.reason, held=self._held(), last_result=self._last_result))
                 return
             self._hear(self._end.receive(text))
 
@@ -273,6 +278,7 @@ class Link:
                 result = await self._kept.load(entry.task_id)
                 if result is None:
                     continue
+                self._last_result = entry.task_id
                 result.node_id = self._end.node_id
                 entry = self._end.end_task(result)
             try:
@@ -291,6 +297,12 @@ class Link:
             with trio.move_on_after(self._interval_s):
                 await self._hurry.wait()
             self._hurry = trio.Event()
+
+    async def _await_answer(self) -> None:
+        with trio.move_on_after(REGISTER_S):
+            await self._answered.wait()
+            return
+        self._note(Ended(reason="the hub does not answer the registration"))
 
     async def _ping(self) -> None:
         self._is_pinging = True
@@ -318,16 +330,16 @@ class Link:
             case TaskResultAck():
                 log.warning("the hub has not taken a result", task=said.task_id, reason=said.message)
             case Drain():
-                self.is_draining = True
                 log.info("the hub is about to end")
             case NodeUnregistered():
                 self._left.set()
             case ChannelError():
                 log.warning("the hub has not taken a frame", code=said.code, reason=said.message)
             case Rejected():
-                log.warning("a frame of the hub is not understood", reason=said.message)
+                log.warning("a frame of the hub is left aside", reason=said.message)
 
     def _on_registered(self, said: NodeRegistered) -> None:
+        self._answered.set()
         if not said.success:
             self._on_refused(said)
             return
@@ -368,11 +380,13 @@ def _refused(refused: Refused) -> Ended:
     )
 
 
-def _closed(reason: trio_websocket.CloseReason | None, *, held: bool) -> Ended:
+def _closed(reason: trio_websocket.CloseReason | None, *, held: bool, last_result: str) -> Ended:
     code = reason.code if reason else 1006
     if code == REPLACED:
         text = "another agent has taken this node's id by force; does each machine have an id of its own?"
         return Ended(reason=text, is_slow=True)
+    if code == TOO_LARGE and last_result:
+        return Ended(reason="a result is too large for the hub", held=held, too_large=last_result)
     said = f": {reason.reason}" if reason and reason.reason else ""
     words = {1001: "the hub is about to end", 1006: "the connection broke"}
     return Ended(reason=f"{words.get(code, f'the hub closed it with {code}')}{said}", held=held)

@@ -15,6 +15,7 @@ import msgspec
 import trio
 import trio_websocket
 from msgspec import Raw
+from wsproto.events import CloseConnection
 
 from apexbridge_trio.agent import HubAddress
 from apexbridge_trio.protocol.channel import HubEnd
@@ -75,6 +76,11 @@ class Wire:
             assert not self.is_closed, f"closed before a {kind.__name__}: {self.said}"
             await self._news.wait()
 
+    async def close(self, code: int) -> None:
+        """Say that this is the end, and let the node close."""
+        await self.socket._send(CloseConnection(code=code))
+        await self.closed()
+
     async def closed(self) -> None:
         while not self.is_closed:
             await self._news.wait()
@@ -126,7 +132,7 @@ class Wire:
         self._unseen.append(event)
         self._wake()
         match event:
-            case NodeRegister():
+            case NodeRegister() if self.hub.decides:
                 if self.hub.refusal:
                     await self.refuse(self.hub.refusal)
                 else:
@@ -154,6 +160,7 @@ class FakeHub:
     Args:
         status: In place of an upgrade.
         refusal: The code with which a registration is refused.
+        decides: Whether a registration is answered.
         acks: Whether results are acknowledged.
         is_silent: Whether all that comes is left unread.
         is_gone: Whether nothing is there.
@@ -162,6 +169,7 @@ class FakeHub:
     key: str = KEY
     status: int = 0
     refusal: str = ""
+    decides: bool = True
     acks: bool = True
     is_silent: bool = False
     is_gone: bool = False

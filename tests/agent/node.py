@@ -114,9 +114,7 @@ async def open_node(
     plugins.offer = replace(plugins.offer, tools={tool.name: tool for tool in tools})
     kept = Kept(home, threads=0)
     made = Profile(node_id="node_1", name="attic", max_concurrent=most, **profile)
-    agent = Agent(
-        Door(ADDRESS, read_key, hub.dial), made, plugins, kept, watches=False, jitter=jitter
-    )
+    agent = Agent(Door(ADDRESS, read_key, hub.dial), made, plugins, kept, watches=False, jitter=jitter)
     node = Node(agent, hub, kept, plugins)
 
     async def run(*, task_status: Any) -> None:

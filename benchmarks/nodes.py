@@ -23,6 +23,8 @@ _REGISTER: Final = (
     b'{"type":"node_register","data":{"name":"%(name)s","nodeId":"%(name)s","tools":["echo"],'
     b'"config":{"tasks":{"maxConcurrent":1000}}}}'
 )
+_PING: Final = b"\x89\x00"
+_PONG: Final = b"\x8a\x80\0\0\0\0"
 _SETTLE_S: Final = 2.0
 
 
@@ -49,7 +51,7 @@ class BenchNode:
 
     async def _answer(self, stream: trio.SocketStream, data: bytes) -> bytes:
         end = 0
-        replies = []
+        replies = [_PONG] if _PING in data else []  # one that does not pong is dropped
         for found in _TASK.finditer(data):
             end = found.end()
             replies.append(
@@ -57,7 +59,7 @@ class BenchNode:
             )
         if replies:
             await stream.send_all(b"".join(replies))
-        return data[end:][-4096:]
+        return data[end:].replace(_PING, b"")[-4096:]
 
     def _upgrade(self) -> bytes:
         return (

@@ -1,7 +1,7 @@
 """One connection, from accept to close."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import trio
 from hypercorn.events import Closed, RawData
@@ -9,11 +9,10 @@ from hypercorn.events import Closed, RawData
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.serving.call import Calls
 from apexbridge_trio.serving.http import Address, HttpProtocol
+from apexbridge_trio.serving.pace import Pace
 from apexbridge_trio.serving.phase import Patience
 from apexbridge_trio.serving.site import Site
 from apexbridge_trio.serving.wire import Wire
-
-RECEIVE_BYTES: Final = 64 * 1024
 
 
 class Connection:
@@ -76,18 +75,20 @@ class Connection:
     async def _read(self, protocol: HttpProtocol) -> None:
         while not protocol.wire.is_lost:
             with self._patience.renew():
-                await self._read_on(protocol.handle, protocol.wire)
+                await self._read_on(protocol.handle, protocol.wire, protocol.pace)
             if self._patience.is_over and not protocol.wire.is_lost:
                 await protocol.on_silence()
         await protocol.handle(Closed())
 
-    async def _read_on(self, handle: Callable[..., Any], wire: Wire) -> None:
+    async def _read_on(self, handle: Callable[..., Any], wire: Wire, pace: Pace) -> None:
         while not wire.is_lost:
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                data = await self._stream.receive_some(pace.read_bytes)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data:
                 wire.lose()
                 return
             await handle(RawData(bytes(data)))
+            if pause_s := pace.pause_s():
+                await trio.sleep(pause_s)

@@ -13,6 +13,7 @@ from hypercorn.typing import ConnectionState
 
 from apexbridge_trio.errors import ApexError, BadRequest, HeadTooLarge, VersionUnsupported
 from apexbridge_trio.serving.call import Calls
+from apexbridge_trio.serving.pace import Pace
 from apexbridge_trio.serving.phase import Patience, Phase
 from apexbridge_trio.serving.refusal import (
     STALLED,
@@ -77,6 +78,7 @@ class HttpProtocol(H11Protocol):
         self.limits = site.limits
         self.wire = wire
         self.patience = patience
+        self.pace = Pace(site.limits.max_messages_per_s)
         self.is_draining = False
         self._http = cast("h11.Connection", self.connection)
         self._request: h11.Request | None = None

@@ -15,6 +15,7 @@ class ServingLimits:
         idle_timeout_s: Between two requests on one connection.
         send_timeout_s: Without the peer taking a byte of what it asked for.
         max_message_bytes: Of one WebSocket message, before compression of any kind (there is none).
+        max_messages_per_s: Of one WebSocket, before it is read more slowly.
         ping_interval_s: Between pings; a peer silent for two and a half of them is gone.
         grace_s: For requests in flight once the server shuts down.
     """
@@ -26,5 +27,6 @@ class ServingLimits:
     idle_timeout_s: float = 75.0
     send_timeout_s: float = 20.0
     max_message_bytes: int = 16 * 1024 * 1024  # contract §2: max_frame_bytes of a node
+    max_messages_per_s: int = 1000
     ping_interval_s: float = 20.0  # contract §2
     grace_s: float = 5.0

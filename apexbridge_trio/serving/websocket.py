@@ -182,6 +182,7 @@ class SocketStream(WSStream):
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
+            self._protocol.pace.note()
             if isinstance(event, (TextMessage, BytesMessage)):
                 await self._on_message(event)
             elif isinstance(event, Ping):

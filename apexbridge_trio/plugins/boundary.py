@@ -13,9 +13,15 @@ MAX_MESSAGE: Final = 500
 _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s'\":,;)]+/[^\s'\":,;)]*")
 
 
+# What a plugin may raise: its code is not asked whether the hub shall end, so not even `sys.exit` does.
+_THEIRS: Final = (Exception, SystemExit)
+
+
 @contextmanager
 def boundary() -> Iterator[None]:
     """Turn whatever a plugin raises into a `ToolFailed` that names the fault, and no more.
+
+    Cancellation: goes on, alone; nobody waits any more for a fault that was raised beside it.
 
     Raises:
         ToolFailed: Type and message of the fault, without trace and paths.
@@ -24,8 +30,13 @@ def boundary() -> Iterator[None]:
         yield
     except ToolFailed:
         raise
-    except Exception as fault:  # the trust boundary of a plugin
+    except _THEIRS as fault:  # the trust boundary of a plugin
         raise ToolFailed(told(fault)) from fault
+    except BaseExceptionGroup as faults:
+        _, others = faults.split(_THEIRS)
+        if others is not None:
+            raise others from None
+        raise ToolFailed(told(faults)) from faults
 
 
 def shown(text: str) -> str:

@@ -8,6 +8,7 @@ import trio
 
 from apexbridge_trio.errors import ConfigInvalid, ToolTimeout
 from apexbridge_trio.plugins.arguments import ArgumentSchema
+from apexbridge_trio.plugins.boundary import boundary
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
 from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.plugins.tally import Tally
@@ -48,7 +49,8 @@ class PluginTool:
             ToolTimeout: It had not answered after `max_execution_s`.
         """
         self.schema.check(arguments)
-        with self.tally.count():
+        # A boundary whatever runs it: what goes wrong with a plugin is never the fault of the request.
+        with self.tally.count(), boundary():
             output: Output | Pending | None = None
             with trio.move_on_after(self.max_execution_s):
                 output = await self.run(arguments, context)

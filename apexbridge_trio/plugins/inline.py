@@ -104,8 +104,7 @@ def _bound(function: Function, home: PluginHome, slots: trio.CapacityLimiter) ->
         Cancellation: reaches the function at its next checkpoint.
         """
         async with slots:
-            with boundary():
-                result = msgspec.json.encode(await function(arguments, home))
+            result = msgspec.json.encode(await function(arguments, home))
         return Output(result, len(result))
 
     return run

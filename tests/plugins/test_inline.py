@@ -33,6 +33,15 @@ async def echo(arguments, home):
         case "group":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fail)
+        case "stumble":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stumble)
+                await trio.sleep_forever()
+        case "exit":
+            raise SystemExit("no key")
+        case "exits":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(echo, {"do": "exit"}, home)
         case "object":
             return object()
         case "large":
@@ -51,6 +60,12 @@ async def echo(arguments, home):
 
 async def fail():
     raise RuntimeError("inside")
+
+async def stumble():
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise ValueError("it fell over while it was being stopped")
 """
 
 
@@ -86,6 +101,21 @@ async def test_a_fault_is_told_without_trace_and_path(tmp_path: Path) -> None:
     assert (await fault(tool, do="silent")).message == "KeyError"
     assert (await fault(tool, do="open")).message == "FileNotFoundError: No such file or directory"
     assert (await fault(tool, do="group")).message == "RuntimeError: inside"
+
+
+@pytest.mark.parametrize("do", ["exit", "exits"])
+async def test_a_plugin_that_exits_does_not_take_the_hub_along(tmp_path: Path, do: str) -> None:
+    with pytest.raises(ToolFailed, match="SystemExit: no key"):
+        await call_tool(echo_tool(tmp_path), {"do": do})
+
+
+async def test_a_fault_beside_a_cancellation_gets_no_further(tmp_path: Path, autojump_clock) -> None:
+    tool = echo_tool(tmp_path)
+    with trio.move_on_after(1) as scope:
+        await call_tool(tool, {"do": "stumble"})
+    assert scope.cancelled_caught
+    with pytest.raises(ToolFailed, match="ValueError: it fell over"):
+        await call_tool(tool, {"do": "stumble"})
 
 
 async def test_a_result_must_be_json(tmp_path: Path) -> None:

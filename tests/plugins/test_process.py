@@ -120,6 +120,22 @@ async def test_an_executable_file_is_run_as_it_is(place: Path) -> None:
         assert (await fault(bench)).message == "The plugin's answer is not JSON: #!…"
 
 
+@pytest.mark.parametrize("keys", ["", 'type = "hybrid"\n'])
+@pytest.mark.parametrize("around", [("", ""), ('{"a": ', "}")])
+async def test_a_document_nested_without_end_is_the_plugin_s_fault(
+    place: Path, keys: str, around: tuple[str, str]
+) -> None:
+    start, end = around
+    code = f"print({start!r} + '[' * 20000 + ']' * 20000 + {end!r})"
+    async with open_bench(place, code, keys=keys, limits="allow_network = true\n") as bench:
+        assert "RecursionError" in (await fault(bench)).message
+
+
+async def test_an_environment_that_can_not_be_is_the_plugin_s_fault(place: Path) -> None:
+    async with open_bench(place, "answer({})", env="WORD=a\0b\n") as bench:
+        assert "embedded null byte" in (await fault(bench)).message
+
+
 async def test_a_process_that_exits_before_it_reads_stdin(place: Path) -> None:
     async with open_bench(place, "answer({'read': False})") as bench:
         assert await bench.call(text="x" * 10 * MIB) == {"read": False}

@@ -147,16 +147,15 @@ class McpServer:
         from mcp import MCPError
         from mcp.types import CONNECTION_CLOSED
 
-        with boundary():
-            try:
-                return output_of(await client.call_tool(tool, arguments))
-            except MCPError as fault:
-                if fault.code == CONNECTION_CLOSED:
-                    self._client = None  # its end is on the way; the next call waits for the next session
-                # Over HTTP a session can be dead without anybody having said so. To ask for its
-                # tools is how to find out; if it is, that ends it.
-                self._ask_again()
-                raise ToolFailed(shown(fault.message)) from fault
+        try:
+            return output_of(await client.call_tool(tool, arguments))
+        except MCPError as fault:
+            if fault.code == CONNECTION_CLOSED:
+                self._client = None  # its end is on the way; the next call waits for the next session
+            # Over HTTP a session can be dead without anybody having said so. To ask for its
+            # tools is how to find out; if it is, that ends it.
+            self._ask_again()
+            raise ToolFailed(shown(fault.message)) from fault
 
     async def _session(self) -> "Client":
         """Return the session, or wait a moment for one that is about to be there."""

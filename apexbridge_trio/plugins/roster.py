@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from apexbridge_trio.plugins import legacy, manifest
 from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.shelf import Plugins
@@ -38,18 +39,18 @@ def roster(plugins: Plugins) -> list[dict[str, Any]]:
 
 def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
     """Return what is told of one plugin."""
-    manifest = plugin.manifest
+    said = plugin.manifest
     offered = [tool for tool in plugins.offer.tools.values() if isinstance(tool, PluginTool)]
     tools = [tool for tool in offered if tool.plugin == plugin.name]
     tallies = [tool.tally for tool in tools]
     keeping = plugins.keeping(plugin)
     return {
         "name": plugin.name,
-        "displayName": manifest.display_name or plugin.name,
-        "version": manifest.version,
-        "description": manifest.description,
-        "type": manifest.type,
-        "runtime": manifest.runtime,
+        "displayName": said.display_name or plugin.name,
+        "version": said.version,
+        "description": said.description,
+        "type": said.type,
+        "runtime": said.runtime,
         "network": plugin.network,
         "state": _state(plugin, keeping),
         "health": _health(tallies, keeping, plugin.note),
@@ -88,5 +89,6 @@ def _refusal(fault: str) -> dict[str, Any]:
     # A peer is told the folder's name, not where it is; what the config declares has none.
     file, _, reason = fault.partition(": ")
     path = Path(file)
-    name, said = (path.parent.name, f"{path.name}: {reason}") if path.suffix else (path.name, reason)
+    is_file = path.name in {manifest.FILE, legacy.FILE}
+    name, said = (path.parent.name, f"{path.name}: {reason}") if is_file else (path.name, reason)
     return {"name": name, "state": "refused", "health": "failing", "lastError": said}

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import trio
 
 from apexbridge_trio import config
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.plugins.boundary import told
 from apexbridge_trio.plugins.manifest import Manifest
 from apexbridge_trio.plugins.offer import Offer, OfferBuilder, Place
 from apexbridge_trio.plugins.ongoing import Ongoing
@@ -26,6 +27,10 @@ from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
 from apexbridge_trio.plugins.tally import Tally
 from apexbridge_trio.plugins.tool import Tool
 from apexbridge_trio.protocol.sentences import Sentences
+
+# For the import of an inline plugin's code. One that waits for something there is left behind in its
+# thread; the next change is opened when it has ended, or not at all.
+OPEN_S: Final = 60.0
 
 log = get_logger("plugins")
 
@@ -51,6 +56,8 @@ class Plugins:
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._supervisor = Supervisor()
         self._exchanged = trio.Event()
+        # One reload after the other: what was read last is what stays.
+        self._opening = trio.CapacityLimiter(1)
         self._open: Callable[[Path], Plugin | None]
 
     @classmethod
@@ -89,9 +96,9 @@ class Plugins:
         )
         plugins._open = opener.open
         for folder in plugins._folders():
-            plugins._note(folder, _attempt(opener.open, folder))
+            plugins._note(folder, _attempt(folder, opener.open, folder))
         for entry in mcp:
-            plugins._note(CONFIG / entry.name, _attempt(opener.mount, entry))
+            plugins._note(CONFIG / entry.name, _attempt(CONFIG / entry.name, opener.mount, entry))
         plugins.exchange()
         return plugins
 
@@ -107,16 +114,19 @@ class Plugins:
 
         What can not be opened stays as it was, and is a fault. Nothing of what is running is stopped.
 
-        Cancellation: a folder is changed as a whole, or not at all.
+        Cancellation: all of the folders are changed, or none.
         """
-        for folder in sorted(folders):
-            self._note(folder, await trio.to_thread.run_sync(_attempt, self._open, folder))
+        places = sorted(folders)
+        found = zip(places, await self._opened(places), strict=True)
+        news = [self._note(folder, plugin) for folder, plugin in found]
+        if not any(news):
+            return
         known = self.offer.faults
         self.exchange()
         for fault in self.offer.faults:
             if fault not in known:
                 log.warning("plugin stays as it was", reason=fault)
-        log.info("plugins are loaded anew", folders=[folder.name for folder in folders])
+        log.info("plugins are loaded anew", folders=[folder.name for folder in places])
 
     def exchange(self) -> None:
         """Put what the places hold into a new offer, at once."""
@@ -178,14 +188,24 @@ class Plugins:
             if folder.is_dir()
         ]
 
-    def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> None:
+    async def _opened(self, folders: Sequence[Path]) -> Sequence[Plugin | ConfigInvalid | None]:
+        def open_all() -> list[Plugin | ConfigInvalid | None]:
+            return [_attempt(folder, self._open, folder) for folder in folders]
+
+        with trio.move_on_after(OPEN_S):
+            return await trio.to_thread.run_sync(open_all, limiter=self._opening, abandon_on_cancel=True)
+        return [ConfigInvalid(f"{folder}: it can not be opened within {OPEN_S:g} s") for folder in folders]
+
+    def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> bool:
+        """Take what was found in a place; tells whether it is news."""
         known = self.place(where)
         if found is None:
-            self._places.pop(where, None)
-        elif isinstance(found, ConfigInvalid):
+            return self._places.pop(where, None) is not None
+        if isinstance(found, ConfigInvalid):
             self._places[where] = replace(known, fault=found.message)
-        else:
-            self._places[where] = Place(found, before=known.offered if found.server else None)
+            return found.message != known.fault
+        self._places[where] = Place(found, before=known.offered if found.server else None)
+        return True
 
     def _in_order(self) -> list[Place]:
         def rank(where: Path) -> tuple[int, str]:
@@ -195,11 +215,15 @@ class Plugins:
         return [self._places[where] for where in sorted(self._places, key=rank)]
 
 
-def _attempt(open_it: Callable[[Any], Plugin | None], what: Any) -> Plugin | ConfigInvalid | None:
+def _attempt(
+    where: Path, open_it: Callable[[Any], Plugin | None], what: Any
+) -> Plugin | ConfigInvalid | None:
     try:
         return open_it(what)
     except ConfigInvalid as fault:
         return fault
+    except Exception as fault:  # noqa: BLE001  # the trust boundary of a folder
+        return ConfigInvalid(f"{where}: {told(fault)}")
 
 
 def _standing(place: Place) -> list[Standing]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.plugins import Later
+from apexbridge_trio.plugins import Later, roster
 from apexbridge_trio.plugins.manifest import MAX_BYTES, read_manifest
 from tests.plugins.folders import ECHO, load, write_plugin
 
@@ -108,6 +108,27 @@ def test_the_rest_loads_beside_a_bad_one(tmp_path: Path) -> None:
     [fault] = plugins.faults
     assert "bad/plugin.toml: name: Expected `str`, got `int`" in fault
     assert (tmp_path / "state/plugins/echo").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("plugin.toml", "x = " + "[" * 20_000),
+        ("plugin-manifest.json", '{"x": ' + "[" * 20_000),
+        ("plugin.toml", ECHO),
+    ],
+)
+def test_the_rest_loads_beside_one_that_breaks_its_reader(tmp_path: Path, file: str, text: str) -> None:
+    write_plugin(tmp_path / "a", folder="good", manifest=ECHO.replace('name = "echo"', 'name = "good"'))
+    (tmp_path / "a/good/echo.py").write_text("async def good(arguments, home): ...\n")
+    bad = write_plugin(tmp_path / "a", folder="v1.bad", code="raise SystemExit('no key')\n")
+    (bad / "plugin.toml").unlink()
+    (bad / file).write_text(text)
+    plugins = load(tmp_path / "a", state=tmp_path / "state")
+    assert list(plugins.tools) == ["good"]
+    [fault] = plugins.faults
+    assert "RecursionError" in fault or "SystemExit: no key" in fault
+    assert [entry["name"] for entry in roster(plugins)] == ["good", "v1.bad"]
 
 
 def test_the_earlier_directory_wins_a_name(tmp_path: Path) -> None:

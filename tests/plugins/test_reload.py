@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +17,7 @@ import trio.testing
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.log import capture
-from apexbridge_trio.plugins import Plugins, roster, watch
+from apexbridge_trio.plugins import Plugins, roster, shelf, watch
 from apexbridge_trio.plugins.watch import touched
 from tests.harness import process
 from tests.plugins.folders import ECHO, SUNDAY, call_tool, load, write_plugin
@@ -114,6 +115,94 @@ async def test_a_call_in_flight_ends_on_what_it_began_with(tmp_path: Path) -> No
             assert await call_tool(plugins.tools["echo"], {}) == "new"
             (state / "go").touch()
     assert results == ["old"]
+
+
+async def test_nobody_sees_half_of_what_changed_together(tmp_path: Path, monkeypatch: Any) -> None:
+    names = {"first": "one", "second": "two"}
+    code = "async def one(arguments, home): ...\nasync def two(arguments, home): ...\n"
+    for folder, name in names.items():
+        write_plugin(tmp_path, folder=folder, manifest=ECHO.replace('"echo"', f'"{name}"'), code=code)
+    plugins = load(tmp_path, state=tmp_path / "state")
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        plugins.exchange()  # as an MCP server does that tells its tools meanwhile
+        seen.append(sorted(plugins.tools))
+
+    def open_and_look(folder: Path) -> Any:
+        opened = real(folder)
+        trio.from_thread.run_sync(look)
+        return opened
+
+    real = plugins._open
+    monkeypatch.setattr(plugins, "_open", open_and_look)
+    for folder, name in zip(names, reversed(names.values()), strict=True):
+        (tmp_path / folder / "plugin.toml").write_text(ECHO.replace('"echo"', f'"{name}"'))
+    with capture():
+        await plugins.reload({tmp_path / folder for folder in names})
+    assert [*seen, sorted(plugins.tools)] == [["one", "two"]] * 3
+    assert plugins.tools["one"].plugin == "one"
+    assert plugins.offer.plugins["one"].source.parent.name == "second"
+
+
+async def test_code_that_hangs_when_it_is_imported_holds_up_nobody(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shelf, "OPEN_S", 0.2)
+    folder = write_plugin(tmp_path / "plugins")
+    plugins = load(tmp_path / "plugins", state=tmp_path / "state")
+    on, ended = tmp_path / "on", tmp_path / "ended"
+    (folder / "echo.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(on)!r}).exists(): time.sleep(0.01)\n"
+        f"pathlib.Path({str(ended)!r}).touch()\n"
+    )
+    with trio.fail_after(SAFETY_S), capture() as lines:
+        await plugins.reload([folder])
+        assert await call_tool(plugins.tools["echo"], {"a": 1}) == {"a": 1}
+        assert roster(plugins)[1]["lastError"] == "it can not be opened within 0.2 s"
+        assert [line["event"] for line in lines] == ["plugin stays as it was", "plugins are loaded anew"]
+        on.touch()
+        while not ended.exists():
+            await trio.sleep(0.01)
+
+
+async def test_of_two_reloads_at_once_the_later_one_stays(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = write_plugin(tmp_path / "plugins", code=SAY.format(1))
+    plugins = load(tmp_path / "plugins", state=tmp_path / "state")
+    read, noted, go = trio.Event(), trio.Event(), threading.Event()
+
+    async def second() -> None:
+        await plugins.reload([folder])
+        noted.set()
+
+    def open_slowly(folder: Path) -> Any:
+        opened = real(folder)
+        if not read.is_set():
+            trio.from_thread.run_sync(read.set)
+            assert go.wait(SAFETY_S)
+        return opened
+
+    real = plugins._open
+    monkeypatch.setattr(plugins, "_open", open_slowly)
+    with trio.fail_after(SAFETY_S), capture():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(plugins.reload, [folder])
+            await read.wait()
+            (folder / "echo.py").write_text(SAY.format(2))
+            nursery.start_soon(second)
+            while not (noted.is_set() or plugins._opening.statistics().tasks_waiting):
+                await trio.lowlevel.checkpoint()
+            go.set()
+        assert await call_tool(plugins.tools["echo"], {}) == 2
+
+
+async def test_a_folder_in_which_nothing_is_new_is_not_told(tmp_path: Path) -> None:
+    empty = tmp_path / "plugins/empty"
+    empty.mkdir(parents=True)
+    bad = write_plugin(tmp_path / "plugins", folder="bad", manifest="name = 1")
+    plugins = load(tmp_path / "plugins", state=tmp_path / "state")
+    offer = plugins.offer
+    with capture() as lines:
+        await plugins.reload([empty, bad])
+    assert (lines, plugins.offer) == ([], offer)
 
 
 async def test_what_a_plugin_writes_into_its_own_folder_is_no_change(tmp_path: Path) -> None:

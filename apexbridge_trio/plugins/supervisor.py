@@ -9,9 +9,12 @@
                       failed               tried again every `LATER_S`, for a server that comes back
 
 `Supervisor.want` says what shall be up; `run` compares that with what is, so a reload of plugins is
-only another wish. What is not wanted any more is ended once nothing uses it.
+only another wish. What is not wanted any more is ended once nothing uses it, and what has its name is
+begun when it is gone: two of one service would fight for one port. A new MCP server that is to be there
+first is wanted beside the old one.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol
@@ -50,7 +53,7 @@ class Standing(Protocol):
         ...
 
     def note_end(self, fault: str, retry_in_s: float) -> None:
-        """Hear that `run` has ended, why, and when it is begun again."""
+        """Hear that `run` has ended, why, and when it is begun again: in `math.inf` seconds, if never."""
         ...
 
     async def idle(self) -> None:
@@ -79,6 +82,8 @@ class Keeping:
     Attributes:
         restarts: How often it was begun again.
         last_error: Why it ended the last time.
+        scope: To be cancelled when it is not wanted any more.
+        ended: Set once nothing of it is left.
     """
 
     def __init__(self, standing: Standing) -> None:
@@ -87,6 +92,7 @@ class Keeping:
         self.restarts = 0
         self.last_error = ""
         self.scope = trio.CancelScope()
+        self.ended = trio.Event()
 
     async def run(self) -> None:
         """Keep it up until `scope` is cancelled."""
@@ -100,6 +106,8 @@ class Keeping:
                 await trio.sleep(delay)
                 self.restarts += 1
         self.state = "ended"
+        self.standing.note_end("it was changed or removed", math.inf)
+        self.ended.set()
 
     async def _once(self) -> str:
         fault = "It has ended by itself."
@@ -128,6 +136,7 @@ class Supervisor:
     def __init__(self) -> None:
         self._wanted: tuple[Standing, ...] = ()
         self._kept: dict[Standing, Keeping] = {}
+        self._leaving: list[Keeping] = []
         self._changed = trio.Event()
 
     def want(self, standings: Iterable[Standing]) -> None:
@@ -144,24 +153,28 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                self._begin(nursery)
                 self._retire(nursery)
+                self._begin(nursery)
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
                 await self._changed.wait()
 
     def _begin(self, nursery: trio.Nursery) -> None:
+        taken = {keeping.standing.name for keeping in self._leaving}
         for standing in self._wanted:
-            if standing not in self._kept:
+            if standing not in self._kept and standing.name not in taken:
                 self._kept[standing] = keeping = Keeping(standing)
                 nursery.start_soon(keeping.run, name=f"keep {standing.name}")
 
     def _retire(self, nursery: trio.Nursery) -> None:
         for standing in [one for one in self._kept if one not in self._wanted]:
             keeping = self._kept.pop(standing)
-            nursery.start_soon(_end, keeping, name=f"retire {standing.name}")
+            self._leaving.append(keeping)
+            nursery.start_soon(self._end, keeping, name=f"retire {standing.name}")
 
-
-async def _end(keeping: Keeping) -> None:
-    await keeping.standing.idle()
-    keeping.scope.cancel(reason="the plugin was changed or removed")
+    async def _end(self, keeping: Keeping) -> None:
+        await keeping.standing.idle()
+        keeping.scope.cancel(reason="the plugin was changed or removed")
+        await keeping.ended.wait()
+        self._leaving.remove(keeping)
+        self._changed.set()

@@ -1,5 +1,6 @@
 """What stays up, on the virtual clock."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -106,6 +107,49 @@ async def test_what_is_wanted_is_up_and_the_rest_goes_once_it_is_idle(autojump_c
         nursery.cancel_scope.cancel(reason="the test is over")
     assert not kept.is_on
     assert not new.is_on
+
+
+async def test_the_new_one_begins_when_the_old_one_of_its_name_is_gone(autojump_clock) -> None:
+    class Slow(Lamp):
+        async def run(self, up: Callable[[], None]) -> None:
+            try:
+                await super().run(up)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(2)
+
+    supervisor, old, new = Supervisor(), Slow("bell"), Lamp("bell")
+    supervisor.want([old])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await trio.sleep(1)
+        supervisor.want([new])
+        await trio.sleep(5)
+        assert [start - old.starts[0] for start in new.starts] == [3]
+        assert old.ends == [("it was changed or removed", math.inf)]
+        both = Lamp("bell")
+        supervisor.want([new, both])  # as with an MCP server that is to tell its tools first
+        await trio.testing.wait_all_tasks_blocked()
+        assert new.is_on
+        assert both.is_on
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_what_is_wanted_again_while_it_leaves_is_never_up_twice(autojump_clock) -> None:
+    supervisor, lamp = Supervisor(), Lamp("lamp")
+    supervisor.want([lamp])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        lamp.used = trio.Event()
+        for wanted in ([], [lamp]):
+            supervisor.want(wanted)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(lamp.starts) == 1
+        lamp.used.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(lamp.starts) == 2
+        assert lamp.is_on
+        nursery.cancel_scope.cancel(reason="the test is over")
 
 
 async def test_cut_anywhere_nothing_stays_on(autojump_clock) -> None:

@@ -204,6 +204,8 @@ class Plugins:
         if isinstance(found, ConfigInvalid):
             self._places[where] = replace(known, fault=found.message)
             return found.message != known.fault
+        if found.text and known.plugin and known.plugin.text:
+            found.text.follow(known.plugin.text)
         self._places[where] = Place(found, before=known.offered if found.server else None)
         return True
 

@@ -17,7 +17,7 @@ _OWNER: Final = Principal("hub")
 
 
 class StaticText:
-    """What one plugin last said; it stays while the plugin is down.
+    """What one plugin last said; it stays while the plugin is down, or has just been changed.
 
     Args:
         source: The tool that returns it; a text is taken as it is, any other value as JSON.
@@ -40,6 +40,11 @@ class StaticText:
     def name(self) -> str:
         """The plugin's."""
         return self._source.plugin
+
+    def follow(self, before: "StaticText") -> None:
+        """Say what the one before it said, if it has its name, until there is a text of its own."""
+        if before.name == self.name:
+            self.value = before.value
 
     async def run(self, up: Callable[[], None]) -> None:
         """Ask for the text, and again, until it fails.

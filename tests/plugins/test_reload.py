@@ -297,6 +297,18 @@ async def test_an_mcp_server_is_replaced_once_the_new_one_is_there(tmp_path: Pat
         assert (entry["state"], entry["health"], entry["network"]) == ("running", "ok", "off")
 
 
+async def test_a_tool_of_a_server_that_was_removed_says_so_at_once(tmp_path: Path) -> None:
+    async with mounted(tmp_path) as (plugins, folder):
+        old = plugins.tools["lamps_environment"]
+        pid = (await call_tool(old, {}))["pid"]
+        shutil.rmtree(folder)
+        await plugins.reload([folder])
+        while is_alive(pid) or plugins._supervisor._leaving:
+            await trio.sleep(0.01)
+        with trio.fail_after(5), pytest.raises(ToolFailed, match="not there: it was changed or removed"):
+            await call_tool(old, {})
+
+
 async def test_a_server_that_falls_over_is_up_again(tmp_path: Path) -> None:
     async with mounted(tmp_path) as (plugins, _):
         with pytest.raises(ToolFailed, match="Connection closed"):
@@ -323,6 +335,25 @@ async def test_a_static_text_is_fetched_again(tmp_path: Path, autojump_clock: An
         await trio.sleep(121)
         assert text.value == '{"milk":3}'
         nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_a_changed_text_is_there_until_the_new_one_is(tmp_path: Path) -> None:
+    said = "import trio\nasync def fridge(arguments, home):\n    return 'milk'\n"
+    folder = write_plugin(tmp_path / "plugins", manifest=STATIC, code=said)
+    plugins = load(tmp_path / "plugins", state=tmp_path / "state")
+    with trio.fail_after(SAFETY_S), capture():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(plugins.run)
+            while not plugins.offer.texts["fridge"].value:
+                await trio.sleep(0.01)
+            (folder / "echo.py").write_text(said.replace("return", "await trio.sleep_forever(); return"))
+            await plugins.reload([folder])
+            assert plugins.offer.texts["fridge"].value == "milk"
+            (folder / "plugin.toml").write_text(STATIC.replace("fridge", "board"))
+            (folder / "echo.py").write_text(said.replace("fridge", "board").replace("'milk'", "home.oops"))
+            await plugins.reload([folder])
+            assert plugins.offer.texts["board"].value == ""
+            nursery.cancel_scope.cancel(reason="the test is over")
 
 
 SERVICE = 'name = "bell"\ndescription = "x"\ntype = "service"\n'

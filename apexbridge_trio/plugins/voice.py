@@ -1,4 +1,4 @@
-"""What a process says on stderr: to the log line by line, bounded, without its call's token."""
+"""What a process says beside its answer: to the log line by line, bounded, without its call's token."""
 
 from typing import Final
 
@@ -7,15 +7,16 @@ import trio
 from apexbridge_trio.log import Logger
 from apexbridge_trio.redaction import MASK
 
-# Lines that one call may put into the log, and letters of each. Who says more is not held up and not
-# heard: the rest is lost to the reader of the log.
+# Lines that it may put into the log within a minute, and letters of each. Who says more is not held up
+# and not heard: the rest is lost to the reader of the log. By the minute, for what is up for months.
 MAX_LINES: Final = 200
+MINUTE_S: Final = 60.0
 MAX_LETTERS: Final = 1000
 _READ: Final = 65_536
 
 
 class Voice:
-    """One call's stderr.
+    """What one process says, of a call or of what stays up.
 
     Attributes:
         last: The last line, for the message of a failure.
@@ -27,6 +28,7 @@ class Voice:
         self._secret = secret
         self._unfinished = b""
         self._lines = 0
+        self._since = trio.current_time()
         self.last = ""
         self.ended = trio.Event()
 
@@ -37,17 +39,25 @@ class Voice:
             # A line that does not end is told in parts.
             self._unfinished = b"" if len(rest) > MAX_LETTERS else rest
             for line in lines if self._unfinished else [*lines, rest]:
-                self._say(line)
-        self._say(self._unfinished)
-        if self._lines > MAX_LINES:
-            self._log.info("plugin said more", lines=self._lines - MAX_LINES)
+                self.say(line)
+        self.say(self._unfinished)
+        self._tell_rest()
         self.ended.set()
 
-    def _say(self, line: bytes) -> None:
+    def say(self, line: bytes) -> None:
+        """Put one line into the log, as far as there is room."""
         text = line[: MAX_LETTERS * 4].decode("utf-8", "replace").strip()[:MAX_LETTERS]
         if not text:
             return
+        if trio.current_time() - self._since >= MINUTE_S:
+            self._tell_rest()
         self.last = text.replace(self._secret, MASK) if self._secret else text
         self._lines += 1
         if self._lines <= MAX_LINES:
             self._log.info("plugin said", text=self.last)
+
+    def _tell_rest(self) -> None:
+        """Tell how much was left out, and begin to count anew."""
+        if self._lines > MAX_LINES:
+            self._log.info("plugin said more", lines=self._lines - MAX_LINES)
+        self._lines, self._since = 0, trio.current_time()

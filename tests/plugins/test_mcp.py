@@ -22,6 +22,7 @@ from apexbridge_trio.log import capture
 from apexbridge_trio.plugins.manifest import Limits
 from apexbridge_trio.plugins.mcp import McpServer, Mount, server
 from apexbridge_trio.plugins.tree import Cage
+from apexbridge_trio.plugins.voice import MAX_LINES
 from tests.fakes import mcp_server
 from tests.harness import process
 from tests.plugins.folders import call_tool
@@ -202,6 +203,15 @@ async def test_a_server_that_can_not_be_started_says_why(tmp_path: Path, command
     made = McpServer(replace(mount_of(tmp_path), command=command))
     with trio.fail_after(NET_S), capture(), pytest.raises(ToolFailed, match=fault):
         await made.run(lambda: None)
+
+
+async def test_one_that_writes_no_messages_does_not_fill_the_log(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(server, "START_S", 1.0)
+    made = McpServer(replace(mount_of(tmp_path), command=("yes", "hello")))
+    with trio.fail_after(NET_S), capture() as lines, pytest.raises(ToolFailed, match=r"within 1 s"):
+        await made.run(lambda: None)
+    assert len([line for line in lines if line.get("text") == "hello"]) == MAX_LINES
+    assert len(lines) == MAX_LINES
 
 
 async def test_one_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: Any) -> None:

@@ -87,8 +87,9 @@ async def _read(
             if buffer.strip():
                 try:
                     message = jsonrpc_message_adapter.validate_json(bytes(buffer), by_name=False)
-                except ValueError:
-                    log.warning("an MCP server wrote a line that is no message", line=bytes(buffer[:200]))
+                except ValueError:  # no message: it is beside the protocol, like what is said on stderr
+                    voice.say(bytes(buffer))
+                    await trio.sleep(0)  # noqa: ASYNC115  # who writes nothing else must not hold up the hub
                 else:
                     await to_session.send(SessionMessage(message))
             buffer.clear()

@@ -57,10 +57,18 @@ class Place:
 
 
 class OfferBuilder:
-    """An offer in the making."""
+    """An offer in the making.
 
-    def __init__(self, tallies: dict[tuple[str, str], Tally]) -> None:
-        self._tallies = tallies
+    Args:
+        counted: The tallies of the offer before, by plugin and tool.
+
+    Attributes:
+        tallies: Those of this one.
+    """
+
+    def __init__(self, counted: Mapping[tuple[str, str], Tally]) -> None:
+        self._counted = counted
+        self.tallies: dict[tuple[str, str], Tally] = {}
         self._plugins: dict[str, Plugin] = {}
         self._tools: dict[str, PluginTool] = {}
         self._faults: list[str] = []
@@ -78,7 +86,8 @@ class OfferBuilder:
         self._plugins[plugin.name] = plugin
         for tool in plugin.tools.values():
             # Counted on, whatever was reloaded meanwhile.
-            tally = self._tallies.setdefault((plugin.name, tool.name), tool.tally)
+            key = (plugin.name, tool.name)
+            self.tallies[key] = tally = self._counted.get(key, tool.tally)
             self._tools[tool.name] = replace(tool, tally=tally)
         return True
 

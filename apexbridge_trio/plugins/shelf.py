@@ -135,7 +135,7 @@ class Plugins:
         for place in self._in_order():
             if built.add(place):
                 wanted += _standing(place)
-        self.offer = built.offer(self.offer)
+        self.offer, self._tallies = built.offer(self.offer), built.tallies
         self._supervisor.want(wanted)
         self._exchanged.set()
         self._exchanged = trio.Event()

@@ -1,6 +1,7 @@
 """What MCP servers answer and offer, without one of the library's own."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.log import capture
 from apexbridge_trio.plugins import Plugins, roster
 from apexbridge_trio.plugins.manifest import Limits
-from apexbridge_trio.plugins.mcp import McpServer, Mount, listing, stdio
+from apexbridge_trio.plugins.mcp import McpServer, Mount, listing, server, stdio
 from apexbridge_trio.plugins.mcp.content import output_of
 from tests.harness import process
 from tests.plugins.folders import SUNDAY, call_tool
@@ -74,8 +75,8 @@ OLD = Mount("old", Limits(), CAGE, command=(sys.executable, "-m", "tests.fakes.m
 class Mounted:
     """The old server, up."""
 
-    def __init__(self) -> None:
-        self.server = McpServer(OLD, self.note)
+    def __init__(self, *words: str) -> None:
+        self.server = McpServer(replace(OLD, command=(*OLD.command, *words)), self.note)
         self.changed = trio.Event()
         self.up = trio.Event()
         self.fault = ""
@@ -99,7 +100,8 @@ async def test_one_of_the_older_kind_tells_its_tools_and_that_they_changed() -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(old.run)
             await old.up.wait()
-            assert set(old.server.tools) == {"old_ping", "old_a_b", "old_grow", "old_flood", "old_gone"}
+            names = {"ping", "a_b", "grow", "flood", "gone", "listed", "deaf"}
+            assert set(old.server.tools) == {f"old_{name}" for name in names}
             assert old.server.tools["old_a_b"].description == "Of both"
             old.changed = trio.Event()
             assert await old.call("grow") == "pong"
@@ -124,6 +126,46 @@ async def test_of_a_listing_without_an_end_the_beginning_is_taken(monkeypatch: A
             await old.up.wait()
             assert set(old.server.tools) == {"old_ping", "old_a_b"}
             nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_of_ten_thousand_tools_as_many_are_taken_as_a_request_can_have() -> None:
+    old = Mounted("many")
+    with trio.fail_after(SAFETY_S), capture() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(old.run)
+            await old.up.wait()
+            nursery.cancel_scope.cancel(reason="the test is over")
+    assert len(old.server.tools) == listing.MAX_TOOLS - 3  # "bad", "a/b" and "huge"
+    assert len(old.server.tools["old_wordy"].description) == listing.MAX_DESCRIPTION
+    left_out = {line["tool"]: line["reason"] for line in lines if line["event"] == "tool left out"}
+    assert left_out.keys() == {"bad", "a/b", "huge", "t117"}
+    assert left_out["huge"] == "its schema is larger than 65536 bytes"
+    assert left_out["t117"] == "it has more than 128 tools: this one and the next"
+
+
+async def test_one_whose_tools_change_without_end_is_asked_now_and_then(monkeypatch: Any) -> None:
+    monkeypatch.setattr(server, "REST_S", 3600.0)
+    old = Mounted("restless")
+    with trio.fail_after(SAFETY_S), capture() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(old.run)
+            await old.up.wait()
+            told = [await old.call("listed") for _ in range(20)]
+            nursery.cancel_scope.cancel(reason="the test is over")
+    assert told[-1] == "2"
+    assert len([line for line in lines if line["event"] == "tool left out"]) == 2
+
+
+async def test_one_that_does_not_tell_its_tools_again_is_ended(monkeypatch: Any) -> None:
+    monkeypatch.setattr(server, "LIST_S", 0.2)
+    monkeypatch.setattr(server, "REST_S", 0.0)
+    old = Mounted()
+    with trio.fail_after(SAFETY_S), capture():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(old.run)
+            await old.up.wait()
+            await old.call("deaf")
+    assert old.fault == "The MCP server did not tell its tools within 0.2 s."
 
 
 async def test_a_message_without_an_end_ends_the_session(monkeypatch: Any) -> None:

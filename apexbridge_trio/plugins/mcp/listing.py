@@ -1,12 +1,13 @@
 """What a server says its tools are, as tools of the hub."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.arguments import ArgumentSchema
 from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.mcp.mount import Mount
@@ -17,20 +18,23 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp.types import Tool as TheirTool
 
-# Pages of a listing; of a server with more the rest is left out.
+# Of a server with more, the rest is left out: no provider takes more tools in one request (OpenAI's limit),
+# and no home model chooses well among them.
+MAX_TOOLS: Final = 128
 MAX_PAGES: Final = 32
+# Letters of a description, and bytes of a schema as JSON: they go into each prompt that offers the tool.
+MAX_DESCRIPTION: Final = 16_384
+MAX_SCHEMA: Final = 65_536
 
 Ask = Callable[[str, dict[str, Any], CallContext], Awaitable[Output]]
 
-log = get_logger("plugins")
-
 
 async def list_tools(client: "Client") -> "list[TheirTool]":
-    """Ask a server for its tools, page by page."""
+    """Ask a server for its tools, page by page, until there are too many."""
     page = await client.list_tools()
     theirs = list(page.tools)
     for _ in range(MAX_PAGES - 1):
-        if page.next_cursor is None:
+        if page.next_cursor is None or len(theirs) > MAX_TOOLS:
             break
         page = await client.list_tools(cursor=page.next_cursor)
         theirs += page.tools
@@ -52,28 +56,33 @@ async def hear_changes(client: "Client", changed: Callable[[], None]) -> None:
                 changed()
 
 
-def bind_tools(theirs: "Iterable[TheirTool]", mount: Mount, ask: Ask) -> dict[str, PluginTool]:
-    """Put each tool behind the limits of its mount; one that can not be offered is left out, and told."""
+def bind_tools(
+    theirs: "Sequence[TheirTool]", mount: Mount, ask: Ask
+) -> tuple[dict[str, PluginTool], dict[str, str]]:
+    """Put each tool behind the limits of its mount; returns why the others are left out, too."""
     tools: dict[str, PluginTool] = {}
-    for their in theirs:
-        name, fault = mount.tool_name(their.name), ""
+    left_out: dict[str, str] = {}
+    for their in theirs[:MAX_TOOLS]:
+        name = mount.tool_name(their.name)
         if name in tools:
-            fault = f"another tool of it is called {name} already"
-        else:
-            try:
-                tools[name] = _bound(name, their, mount, ask)
-            except ConfigInvalid as invalid:
-                fault = invalid.message
-        if fault:
-            log.warning("tool left out", plugin=mount.name, tool=their.name, reason=fault)
-    return tools
+            left_out[their.name] = f"another tool of it is called {name} already"
+            continue
+        try:
+            tools[name] = _bound(name, their, mount, ask)
+        except ConfigInvalid as fault:
+            left_out[their.name] = fault.message
+    if len(theirs) > MAX_TOOLS:
+        left_out[theirs[MAX_TOOLS].name] = f"it has more than {MAX_TOOLS} tools: this one and the next"
+    return tools, left_out
 
 
 def _bound(name: str, their: "TheirTool", mount: Mount, ask: Ask) -> PluginTool:
+    if len(msgspec.json.encode(their.input_schema)) > MAX_SCHEMA:
+        raise ConfigInvalid(f"its schema is larger than {MAX_SCHEMA} bytes")
     said = their.annotations
     return PluginTool(
         name=name,
-        description=their.description or their.title or their.name,
+        description=(their.description or their.title or their.name)[:MAX_DESCRIPTION],
         parameters=their.input_schema,
         plugin=mount.name,
         kind="plugin",

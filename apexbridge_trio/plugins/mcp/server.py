@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from apexbridge_trio.errors import ToolFailed
+from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.boundary import boundary, shown
 from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.mcp.content import output_of
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
 
 # From the start of a server to its tools, seconds: the first `uvx` or `npx` loads its packages.
 START_S: Final = 60.0
-# How long a server may take to tell its tools again, seconds.
+# How long a server may take to tell its tools again, and how long it is not asked then, however often
+# it says that they have changed, seconds.
 LIST_S: Final = 30.0
+REST_S: Final = 1.0
 # How long a call waits for a session that is about to be there, within its own limit, seconds.
 SOON_S: Final = 10.0
+
+log = get_logger("plugins")
 
 MISSING: Final = "The library for MCP is not installed: pip install 'apexbridge-trio[mcp]'"
 
@@ -64,6 +69,7 @@ class McpServer:
         self._slots = trio.CapacityLimiter(mount.limits.max_concurrency)
         self._client: Client | None = None
         self._fault = ""
+        self._left_out: Mapping[str, str] = {}
         self._moved = trio.Event()
         self._asked = trio.Event()
         self._idle = trio.Event()
@@ -124,11 +130,17 @@ class McpServer:
         while True:
             await self._asked.wait()
             self._asked = trio.Event()
-            with trio.fail_after(LIST_S):
+            with trio.move_on_after(LIST_S) as patience:
                 await self._learn(client)
+            if patience.cancelled_caught:
+                raise ToolFailed(f"The MCP server did not tell its tools within {LIST_S:g} s.")
+            await trio.sleep(REST_S)
 
     async def _learn(self, client: "Client") -> None:
-        self.tools = bind_tools(await list_tools(client), self.mount, self._call)
+        self.tools, left_out = bind_tools(await list_tools(client), self.mount, self._call)
+        for tool in left_out.keys() - self._left_out.keys():
+            log.warning("tool left out", plugin=self.mount.name, tool=tool, reason=left_out[tool])
+        self._left_out = left_out
         self.has_told = True
         self._on_tools()
 

@@ -57,10 +57,12 @@ async def _open(
                 nursery.start_soon(tree.listen, name=f"{mount.name} guard")
                 nursery.start_soon(voice.run, tree.stderr, name=f"{mount.name} stderr")
                 nursery.start_soon(_write, to_server, tree.stdin, name=f"{mount.name} stdin")
-                nursery.start_soon(_read, tree, to_session, voice, name=f"{mount.name} stdout")
+                farewell = trio.Event()
+                nursery.start_soon(_read, tree, to_session, voice, farewell, name=f"{mount.name} stdout")
                 try:
                     yield received, sent
                 finally:
+                    farewell.set()
                     # Shielded, and bounded: the protocol's farewell is due to one that is cancelled, too.
                     with trio.move_on_after(LEAVE_S, shield=True):
                         await tree.stdin.aclose()
@@ -69,12 +71,15 @@ async def _open(
 
 
 async def _read(
-    tree: Tree, to_session: "MemoryObjectSendStream[SessionMessage | Exception]", voice: Voice
+    tree: Tree,
+    to_session: "MemoryObjectSendStream[SessionMessage | Exception]",
+    voice: Voice,
+    farewell: trio.Event,
 ) -> None:
     """Hand each line on; the end of the output is the end of the session.
 
     Raises:
-        ToolFailed: The server has ended, or could not be started.
+        ToolFailed: The server has ended before the `farewell`, or could not be started.
     """
     from mcp.shared.message import SessionMessage
     from mcp.types import jsonrpc_message_adapter
@@ -97,7 +102,8 @@ async def _read(
         if len(buffer) > MAX_MESSAGE_BYTES:
             raise ToolFailed(f"The MCP server sent a message over {MAX_MESSAGE_BYTES} bytes.")
     await tree.exited.wait()
-    raise ToolFailed(_how_it_ended(tree, voice))
+    if not farewell.is_set():  # or it would hide why the session is at its end
+        raise ToolFailed(_how_it_ended(tree, voice))
 
 
 def _how_it_ended(tree: Tree, voice: Voice) -> str:

@@ -109,17 +109,22 @@ class Guard:
                 os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + self.grace_s
         while self.reap() and time.monotonic() < until:
-            select.select([self.woken], [], [], LOOK_AGAIN_S)
+            self.rest()
         while self.reap():
             if self.cgroup:
                 write(f"{self.cgroup}/cgroup.kill", "1")
             for pid in children(os.getpid()):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-            select.select([self.woken], [], [], LOOK_AGAIN_S)
+            self.rest()
         if self.cgroup:
             os.rmdir(self.cgroup)
         self.say(f"ended {len(doomed)} {'cgroup' if self.cgroup else 'group+subreaper'}")
+
+    def rest(self) -> None:
+        """Wait until a child has ended, not longer than `LOOK_AGAIN_S`."""
+        if select.select([self.woken], [], [], LOOK_AGAIN_S)[0]:
+            os.read(self.woken, 512)
 
     def reap(self) -> bool:
         """Bury who has died; tell whether anyone is left."""
@@ -155,7 +160,9 @@ def cut_network() -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return all living processes below `pid`."""
-    found = [below for child in children(pid) for below in (child, *descendants(child))]
+    found = children(pid)
+    for child in found:  # it grows meanwhile
+        found += children(child)
     return [pid for pid in found if is_alive(pid)]
 
 

@@ -1,6 +1,7 @@
 """The guard by itself: what it is told, what it says, and whom it leaves alive, which is nobody."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -99,6 +100,23 @@ def test_who_ignores_sigterm_is_killed() -> None:
         one.hang_up()
         assert one.said() == "ended 1 group+subreaper\n", "an end that was wanted is no news"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_it_waits_for_who_ignores_sigterm_without_being_busy() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The end of the other one wakes it, and must not keep it awake.
+    with guarded(*sh("(sleep 1000 &) ; trap '' TERM; echo $$; exec sleep 1000"), grace_s=3) as one:
+        one.line()
+        one.hang_up()
+        assert one.said() == "ended 2 group+subreaper\n"
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5, "seconds of CPU"
+
+
+def test_a_long_line_of_descendants_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "children", lambda pid: [pid + 1] if pid < 5000 else [])
+    monkeypatch.setattr(guard, "is_alive", lambda _pid: True)
+    assert guard.descendants(1) == list(range(2, 5001))
 
 
 def test_only_the_hub_ends_it() -> None:

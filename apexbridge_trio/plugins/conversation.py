@@ -1,6 +1,6 @@
 """What is said between the hub and the processes of one call: arguments, answer, and words beside it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -72,6 +72,12 @@ class Conversation:
         if self._tree.exited.is_set():
             with trio.move_on_after(LAST_WORDS_S):
                 await self._voice.ended.wait()
+
+    async def promise(self, promised: Callable[[bytes], str]) -> str:
+        """Let the first process exit by itself; if it stays, return what its answer calls its task."""
+        await self.linger()
+        output = self._document.output()
+        return "" if output is None or self._tree.exited.is_set() else promised(output.json)
 
     async def go_on(self) -> None:
         """Wait until all processes are gone by themselves; what they write to stdout is dropped."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.plugins.manifest import read_bytes
 from apexbridge_trio.redaction import hide
 
 FILE: Final = "config.env"
@@ -20,7 +21,8 @@ FILE: Final = "config.env"
 # owner's files, so a plugin's home is its own state directory.
 ALLOWED: Final = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 
-_LINE: Final = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
+_LINE: Final = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*([^\0]*?)\s*$")
+_QUOTED: Final = re.compile(r"""(['"])(.*?)\1(?:\s+#.*)?""")
 _COMMENT: Final = re.compile(r"\s+#.*$")
 _SECRET: Final = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
@@ -51,10 +53,12 @@ def environment(folder: Path, state: Path, hub: Mapping[str, str] = os.environ) 
 
 def _settings(file: Path) -> dict[str, str]:
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = read_bytes(file).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as fault:
+    except OSError as fault:
+        raise ConfigInvalid(f"{FILE}: {fault.strerror}") from None
+    except (ConfigInvalid, UnicodeDecodeError) as fault:
         raise ConfigInvalid(f"{FILE}: {fault}") from None
     return dict(_pairs(lines))
 
@@ -70,6 +74,6 @@ def _pairs(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def _value(text: str) -> str:
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
+    if quoted := _QUOTED.fullmatch(text):
+        return quoted[2]
     return _COMMENT.sub("", text)

@@ -6,7 +6,9 @@ written down and not held is worse than none.
 """
 
 import difflib
+import os
 import re
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +32,12 @@ ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 # A file of the folder itself: no path part, nothing hidden, nothing that looks like an option.
 Entry = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
+# A year: what is longer is a slip, and `inf` has no place in a row of the store.
+YEAR_S: Final = 366.0 * 86_400
+Seconds = Annotated[float, Meta(gt=0, le=YEAR_S)]
+# The kernel counts in 64 bits; a TiB of memory, or of anything else, is a slip.
+Count = Annotated[int, Meta(ge=1, le=2**40)]
+Mebibytes = Annotated[int, Meta(ge=1, le=2**20)]
 
 
 def _no_arguments() -> dict[str, Any]:
@@ -50,10 +56,10 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         allow_network: Whether a process may use the network.
     """
 
-    max_execution_s: Positive = 30.0
+    max_execution_s: Seconds = 30.0
     max_output_bytes: Count = 64 * 1024
     max_concurrency: Count = 8
-    max_memory_mb: Count | UnsetType = UNSET
+    max_memory_mb: Mebibytes | UnsetType = UNSET
     allow_network: bool | UnsetType = UNSET
 
 
@@ -61,14 +67,14 @@ class Retry(Struct, frozen=True, forbid_unknown_fields=True):
     """How a failed hybrid task is tried again."""
 
     attempts: Count = 3
-    backoff_s: Positive = 1.0
+    backoff_s: Seconds = 1.0
 
 
 class Async(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a hybrid task is waited for."""
 
-    wait_s: Positive = 30.0
-    expires_s: Positive | None = None
+    wait_s: Seconds = 30.0
+    expires_s: Seconds | None = None
 
 
 class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +85,7 @@ class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
         cron: When instead, in the home's zone.
     """
 
-    every_s: Positive = 3600.0
+    every_s: Seconds = 3600.0
     cron: str = ""
 
     @property
@@ -191,6 +197,8 @@ def read_manifest(path: Path) -> Manifest:
         manifest = msgspec.toml.decode(read_bytes(path), type=Manifest)
     except OSError as fault:
         raise ConfigInvalid(f"{path}: {fault.strerror}") from None
+    except ConfigInvalid as fault:
+        raise ConfigInvalid(f"{path}: {fault.message}") from None
     except msgspec.ValidationError as fault:
         raise ConfigInvalid(f"{path}: {_explain(str(fault))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
@@ -201,17 +209,23 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read the file of a manifest.
+    """Read a file that people write in a plugin's folder.
 
     Raises:
-        ConfigInvalid: It is larger than any that somebody wrote.
+        ConfigInvalid: It is larger than any that somebody wrote, or no file: a pipe would be waited for.
         OSError: It can not be read.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_open_now) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigInvalid("it is no file")
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
-        raise ConfigInvalid(f"{path}: larger than {MAX_BYTES} bytes")
+        raise ConfigInvalid(f"larger than {MAX_BYTES} bytes")
     return text
+
+
+def _open_now(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _explain(text: str) -> str:

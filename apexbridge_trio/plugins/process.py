@@ -16,7 +16,7 @@ gone          the whole tree is ended, always
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +66,8 @@ class Program:
         slots: One for each call, and for as long as its processes live.
         ongoing: Who owns processes that go on after a pending answer; None: an answer is a result.
         expires_s: Seconds for which they may go on.
+        promised: Reads the name of a task out of an answer that does not say ``pending``; it counts if
+            the process stays.
     """
 
     manifest: Manifest
@@ -76,6 +78,7 @@ class Program:
     slots: trio.CapacityLimiter
     ongoing: Ongoing | None
     expires_s: float
+    promised: Callable[[bytes], str] = lambda _answer: ""
 
     def tool(self, declared: DeclaredTool) -> PluginTool:
         """Return a tool that is this program, run once for each call.
@@ -117,15 +120,13 @@ class Program:
             with running.scope:
                 async with self.slots, self._open(tool, arguments, context) as talk:
                     await talk.hear()
-                    if not talk.task_id:
-                        await talk.linger()
-                    else:
-                        task_status.started(Pending(talk.task_id, running))
+                    if task_id := talk.task_id or await talk.promise(self.promised):
+                        task_status.started(Pending(task_id, running))
                         with trio.move_on_after(self.expires_s):
                             await talk.go_on()
         finally:
             running.ended.set()
-        if not talk.task_id:
+        if not task_id:
             task_status.started(talk.result())
 
     @asynccontextmanager

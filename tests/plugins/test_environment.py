@@ -1,11 +1,13 @@
 """What a process finds in its environment, and what is never in it."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.plugins.environment import environment
+from apexbridge_trio.plugins.manifest import MAX_BYTES
 from apexbridge_trio.redaction import redact
 
 
@@ -25,6 +27,10 @@ def own(tmp_path: Path, text: str) -> dict[str, str]:
         ("A=x # a note", {"A": "x"}),
         ("A=x#y", {"A": "x#y"}),
         ("A=a=b", {"A": "a=b"}),
+        ("A='x y' # a note", {"A": "x y"}),
+        ('A="it\'s"  # "so"', {"A": "it's"}),
+        ('A="a"b"', {"A": 'a"b'}),
+        ("\ufeffA=1\r\nexport B=2\r\n", {"A": "1", "B": "2"}),
         ("A=", {"A": ""}),
         ("# A=1", {}),
         ("\n\n", {}),
@@ -62,6 +68,21 @@ def test_its_keys_are_masked_in_the_log(tmp_path: Path) -> None:
 def test_what_can_not_be_read_is_said_without_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"config\.env: line 2 is not NAME=value"):
         own(tmp_path, "A=1\nsecret words\n")
+    with pytest.raises(ConfigInvalid, match=r"config\.env: line 1 is not NAME=value"):
+        own(tmp_path, "A=1\0\n")
     (tmp_path / "config.env").write_bytes(b"\xff")
-    with pytest.raises(ConfigInvalid, match=r"config\.env: "):
+    with pytest.raises(ConfigInvalid, match=r"config\.env: 'utf-8' codec"):
+        environment(tmp_path, tmp_path / "state", {})
+    (tmp_path / "config.env").write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(ConfigInvalid, match=r"config\.env: larger than"):
+        environment(tmp_path, tmp_path / "state", {})
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.env")
+    with pytest.raises(ConfigInvalid, match=r"^config\.env: it is no file"):
+        environment(tmp_path, tmp_path / "state", {})
+    (tmp_path / "config.env").unlink()
+    (tmp_path / "config.env").mkdir()
+    with pytest.raises(ConfigInvalid, match=r"^config\.env: Is a directory$"):
         environment(tmp_path, tmp_path / "state", {})

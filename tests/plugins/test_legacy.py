@@ -65,6 +65,13 @@ address = "/".join([os.environ["CALLBACK_BASE_URL"], os.environ["PLUGIN_NAME_FOR
 body = json.dumps({"requestId": "film-1", "status": "Succeed", "message": asked["command"]}).encode()
 urllib.request.urlopen(urllib.request.Request(address, body, {"Content-Type": "application/json"}))
 """
+# As they are in the field: they say success, name the task on the way, and stay.
+EARLY = {
+    "requestId": '{"status": "success", "result": {"requestId": "film-1", "message": "It has begun."}}',
+    "taskId": '{"status": "success", "taskId": "film-1", "result": "It has begun."}',
+    "placeholder": '{"status": "success", "result": "Write {{VCP_ASYNC_RESULT::VideoGenerator::film-1}}."}',
+    "cut": '{"status": "success", "result": "{{VCP_ASYNC_RESULT::X::film-1}} ' + "x" * 70_000 + '"}',
+}
 STATIC = {
     "name": "WeatherReporter",
     "pluginType": "static",
@@ -146,6 +153,100 @@ async def test_an_asynchronous_one_calls_back(place: Path) -> None:
     assert json.loads(body) == {"requestId": "film-1", "status": "Succeed", "message": "submit"}
 
 
+@pytest.mark.parametrize("said", list(EARLY))
+async def test_an_asynchronous_one_that_says_success_and_stays_is_pending(place: Path, said: str) -> None:
+    install(
+        place,
+        {**ASYNCHRONOUS, "entryPoint": {"command": "sh video.sh"}},
+        video_sh=f"cat >/dev/null; cat {said}; exec sleep 1000",
+        **{said: EARLY[said]},
+    )
+    plugins = load(place)
+    tool = plugins.tools["VideoGenerator_submit"]
+    with trio.fail_after(SAFETY_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(plugins.run)
+            pending = await call_tool(tool, {})
+            assert isinstance(pending, Pending)
+            assert pending.task_id == "film-1"
+            assert pending.running is not None
+            await pending.running.aclose()
+            nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.parametrize("end", ["", "exec sleep 1000"])
+async def test_an_asynchronous_one_that_promises_nothing_has_answered(place: Path, end: str) -> None:
+    answer = EARLY["requestId"] if not end else '{"status": "success", "result": {"requestId": 7}}'
+    install(
+        place,
+        {**ASYNCHRONOUS, "entryPoint": {"command": "sh video.sh"}},
+        video_sh=f"cat >/dev/null; echo '{answer}'; {end}",
+    )
+    plugins = load(place)
+    with trio.fail_after(SAFETY_S):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(plugins.run)
+            told = await call_tool(plugins.tools["VideoGenerator_query"], {})
+            nursery.cancel_scope.cancel(reason="the test is over")
+    assert told["requestId"] in {"film-1", 7}
+
+
+async def test_a_line_for_the_shell_is_given_to_one(place: Path) -> None:
+    line = 'cd "sub folder" && WORD=\'$(x) "y"\' node=1 sh calc.sh 2>/dev/null'
+    folder = install(place, {**SYNCHRONOUS, "entryPoint": {"command": line}})
+    (folder / "sub folder").mkdir()
+    (folder / "sub folder/calc.sh").write_text('printf \'{"status": "success", "result": "%s"}\' ${#WORD}')
+    with trio.fail_after(SAFETY_S):
+        assert await call_tool(load(place).tools["SciCalculator"], {}) == "8"
+
+
+async def test_what_is_no_utf_8_is_no_json(place: Path) -> None:
+    install(
+        place,
+        {**SYNCHRONOUS, "entryPoint": {"command": "sh calc.sh"}},
+        calc_sh='printf \'{"status": "success", "result": "\\326\\320\\316\\304"}\'',
+    )
+    with trio.fail_after(SAFETY_S), pytest.raises(ToolFailed, match="answer is not JSON"):
+        await call_tool(load(place).tools["SciCalculator"], {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "seconds"),
+    [
+        ("synchronous", {"timeout": "15000"}, 15.0),
+        ("synchronous", {}, 60.0),
+        ("synchronous", {"timeout": None}, 60.0),
+        ("asynchronous", {}, 1800.0),
+    ],
+)
+def test_a_time_is_milliseconds_or_theirs(
+    place: Path, kind: str, given: dict[str, Any], seconds: float
+) -> None:
+    install(place, {**SYNCHRONOUS, "pluginType": kind, "communication": given})
+    assert load(place).tools["SciCalculator"].max_execution_s == seconds
+
+
+def test_what_is_only_for_people_is_read_as_it_comes(place: Path) -> None:
+    change = {"version": 1.1, "displayName": None, "description": None, "name": "Wan2.1VideoGen"}
+    install(place, {**SYNCHRONOUS, **change, "capabilities": {"systemPromptPlaceholders": ["{{VCPWan}}"]}})
+    plugins = load(place)
+    (entry,) = roster(plugins)
+    assert (entry["version"], entry["displayName"]) == ("1.1", "Wan2.1VideoGen")
+    assert list(plugins.tools) == ["Wan2_1VideoGen"]
+    assert plugins.offer.plugins["Wan2.1VideoGen"].placeholders == ("VCPWan",)
+
+
+async def test_a_static_one_without_an_end_is_cut_and_told_so(place: Path) -> None:
+    install(place, STATIC, weather_sh="yes 晴 | tr -d '\\n' | head -c 100000000")
+    text = load(place).offer.texts["VCPWeatherInfo"]
+    with trio.fail_after(SAFETY_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(text.run, lambda: nursery.cancel_scope.cancel(reason="there it is"))
+    told = json.loads(text.value)
+    assert told["cut"] == "The result has 100000000 bytes, the limit is 65536: this is its beginning."
+    assert set(told["beginning"]) == {'"', "晴"}
+
+
 async def test_a_static_one_is_a_text_under_its_placeholder(place: Path) -> None:
     install(place, STATIC, weather_sh='echo "晴, 21 °C"; sleep 60 &\n')
     plugins = load(place)
@@ -188,9 +289,12 @@ def test_modules_of_node_are_listed_and_skipped(place: Path, kind: str) -> None:
         ({"entryPoint": {"command": ""}}, "entryPoint.command: expected a program"),
         ({"entryPoint": {"command": "sh 'x"}}, "entryPoint.command: expected a program"),
         ({"communication": {"timeout": -1}}, "communication.timeout: expected milliseconds"),
+        ({"communication": {"timeout": "nan"}}, "communication.timeout: expected milliseconds"),
+        ({"communication": {"timeout": 1e30}}, "communication.timeout: expected milliseconds"),
+        ({"entryPoint": {"script": "x.js"}}, "entryPoint.command: expected a program"),
         (
             {"communication": {"timeout": "long"}},
-            "Expected `float`, got `str` - at `$.communication.timeout`",
+            "Expected `float | null`, got `str` - at `$.communication.timeout`",
         ),
         ({"refreshIntervalCron": "now", "pluginType": "static"}, "refresh.cron: expected five fields"),
     ],
@@ -211,7 +315,11 @@ def test_what_is_no_json_is_a_fault(place: Path) -> None:
 
 
 def test_names_of_functions_fit_openais_rule(place: Path) -> None:
-    commands = [{"commandIdentifier": "生成 图片"}, {"command": "b" * 90}]
+    commands = [{"commandIdentifier": "生成 图片"}, {"command": "b" * 90}, {"command": "编辑"}]
     manifest = {**SYNCHRONOUS, "capabilities": {"invocationCommands": commands}}
     read = read_legacy(install(place, manifest) / "plugin-manifest.json")
-    assert list(read.commands) == ["SciCalculator__", f"SciCalculator_{'b' * 50}"]
+    assert list(read.commands) == [
+        "SciCalculator__",
+        f"SciCalculator_{'b' * 50}",
+        "SciCalculator_3",
+    ]

@@ -1,5 +1,6 @@
 """``plugin-manifest.json``: what is read of it, and the same in the words of ours."""
 
+import codecs
 import re
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.plugins.manifest import DeclaredTool, Limits, Manifest, Refresh, read_bytes
+from apexbridge_trio.plugins.manifest import YEAR_S, DeclaredTool, Limits, Manifest, Refresh, read_bytes
 
 FILE: Final = "plugin-manifest.json"
 
@@ -22,10 +23,15 @@ _TYPES: Final[dict[str, Literal["direct", "hybrid", "static"]]] = {
 }
 _IN_NODE: Final = ("service", "hybridservice", "messagePreprocessor")
 # It names a directory, and stands in addresses.
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # OpenAI's rule for the names of functions.
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _LONGEST: Final = 64
+# Their server hands each line to a shell; one that makes use of it needs ours.
+_OF_SHELL: Final = re.compile(r"[|&;<>()$`*?~\n]")
+# What their server waits for where no time is given, in milliseconds.
+_MINUTE: Final = 60_000.0
+_HALF_HOUR: Final = 1_800_000.0
 # What it takes is only described in words.
 _ANY: Final[dict[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -37,9 +43,9 @@ class EntryPoint(Struct, frozen=True):
 
 
 class Communication(Struct, frozen=True):
-    """How it is spoken with; `timeout` in milliseconds, a minute where none is given."""
+    """How it is spoken with; `timeout` in milliseconds."""
 
-    timeout: float = 60_000
+    timeout: float | None = None
 
 
 class Command(Struct, frozen=True, rename="camel"):
@@ -65,7 +71,7 @@ class Capabilities(Struct, frozen=True, rename="camel"):
     """What it can do."""
 
     invocation_commands: list[Command] = []
-    system_prompt_placeholders: list[Placeholder] = []
+    system_prompt_placeholders: list[Placeholder | str] = []
 
 
 class LegacyManifest(Struct, frozen=True, rename="camel"):
@@ -73,9 +79,9 @@ class LegacyManifest(Struct, frozen=True, rename="camel"):
 
     name: str
     plugin_type: str
-    display_name: str = ""
-    version: str = ""
-    description: str = ""
+    display_name: str | None = None
+    version: str | float | None = None
+    description: str | None = None
     entry_point: EntryPoint = EntryPoint()
     communication: Communication = Communication()
     capabilities: Capabilities = Capabilities()
@@ -92,12 +98,18 @@ class LegacyManifest(Struct, frozen=True, rename="camel"):
         many = self.capabilities.invocation_commands
         if len(many) < 2:
             return {_function(self.name): next(iter(many), Command())}
-        return {_function(f"{self.name}_{one.word}"): one for one in many}
+        named: dict[str, Command] = {}
+        for number, one in enumerate(many, 1):
+            name = _function(f"{self.name}_{one.word}")
+            # Words of another script are all the same in OpenAI's letters.
+            named[_function(f"{self.name}_{number}") if name in named else name] = one
+        return named
 
     @property
     def placeholders(self) -> list[str]:
         """The names of its text."""
-        return [one.placeholder.strip("{} ") for one in self.capabilities.system_prompt_placeholders]
+        said = self.capabilities.system_prompt_placeholders
+        return [(one if isinstance(one, str) else one.placeholder).strip("{} ") for one in said]
 
     def modern(self) -> Manifest:
         """Say the same in our words; the network is on, as it was for them.
@@ -109,19 +121,22 @@ class LegacyManifest(Struct, frozen=True, rename="camel"):
         own = Manifest(
             name=self.name,
             description=described,
-            display_name=self.display_name,
-            version=self.version,
+            display_name=self.display_name or "",
+            version="" if self.version is None else str(self.version),
         )
         if self.is_in_node:
             return msgspec.structs.replace(own, type="service")
-        if self.communication.timeout <= 0:
-            raise ConfigInvalid("communication.timeout: expected milliseconds, more than 0")
+        timeout = self.communication.timeout
+        if timeout is None:
+            timeout = _HALF_HOUR if self.plugin_type == "asynchronous" else _MINUTE
+        if not 0 < timeout <= YEAR_S * 1000:
+            raise ConfigInvalid("communication.timeout: expected milliseconds, more than 0, a year at most")
         cron = self.refresh_interval_cron
         return msgspec.structs.replace(
             own,
             type=_TYPES[self.plugin_type],
             command=_command(self.entry_point.command),
-            limits=Limits(max_execution_s=self.communication.timeout / 1000, allow_network=True),
+            limits=Limits(max_execution_s=timeout / 1000, allow_network=True),
             refresh=Refresh(cron=cron) if cron else UNSET,
             tools=[
                 DeclaredTool(name=name, description=one.description or described, parameters=_ANY)
@@ -138,13 +153,17 @@ def read_legacy(file: Path) -> LegacyManifest:
         ConfigInvalid: The file, the key, and what is wrong with it.
     """
     try:
-        manifest = msgspec.json.decode(read_bytes(file).removeprefix(b"\xef\xbb\xbf"), type=LegacyManifest)
+        text = read_bytes(file).removeprefix(codecs.BOM_UTF8)
+        # Not strict: numbers may be written as texts, as they may in JavaScript.
+        manifest = msgspec.json.decode(text, type=LegacyManifest, strict=False)
     except OSError as fault:
         raise ConfigInvalid(f"{file}: {fault.strerror}") from None
+    except ConfigInvalid as fault:
+        raise ConfigInvalid(f"{file}: {fault.message}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise ConfigInvalid(f"{file}: {fault}") from None
     if not _NAME.fullmatch(manifest.name):
-        raise ConfigInvalid(f"{file}: name: expected letters, digits, _ and -")
+        raise ConfigInvalid(f"{file}: name: expected letters, digits, dots, _ and -")
     if manifest.plugin_type not in {*_TYPES, *_IN_NODE}:
         raise ConfigInvalid(f"{file}: pluginType: there is no type {manifest.plugin_type!r}")
     return manifest
@@ -152,6 +171,8 @@ def read_legacy(file: Path) -> LegacyManifest:
 
 def _command(line: str) -> list[str]:
     """Return how it is started; ``python`` is ours where the machine has none of that name."""
+    if _OF_SHELL.search(line):
+        return ["sh", "-c", line]
     try:
         program, *rest = shlex.split(line)
     except ValueError:

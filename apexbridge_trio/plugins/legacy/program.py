@@ -1,5 +1,6 @@
 """Runs a legacy plugin: its arguments as texts, its result out of ``{status, result}``."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +19,12 @@ from apexbridge_trio.plugins.manifest import DeclaredTool
 from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.plugins.process import Program
 from apexbridge_trio.plugins.tool import CallContext, Pending
-from apexbridge_trio.plugins.tree import Tree, open_tree
+from apexbridge_trio.plugins.tree import open_tree
 from apexbridge_trio.plugins.voice import Voice
 
 _READ: Final = 65_536
+# In an answer that is for the model to read: their server puts the result in its place when it is there.
+_PLACEHOLDER: Final = re.compile(rb"VCP_ASYNC_RESULT::[^:{}]+::([A-Za-z0-9._:-]+)\}\}")
 
 log = get_logger("plugins")
 
@@ -61,7 +64,7 @@ class LegacyProgram:
         """
         ready = self._ready()
         voice = Voice(log.bind(plugin=self.legacy.name), "")
-        text = bytearray()
+        printed = _Printed(ready.manifest.limits.max_output_bytes)
         async with (
             ready.slots,
             open_tree(ready.command, cwd=ready.folder, env=ready.env, cage=ready.cage, remarks={}) as tree,
@@ -69,22 +72,18 @@ class LegacyProgram:
         ):
             nursery.start_soon(tree.listen, name="guard")
             nursery.start_soon(voice.run, tree.stderr, name="stderr")
-            nursery.start_soon(self._read, tree, text, name="stdout")
+            nursery.start_soon(printed.read, tree.stdout, name="stdout")
             await tree.stdin.aclose()
             await tree.exited.wait()
             with trio.move_on_after(LAST_WORDS_S):
                 await voice.ended.wait()
+                await printed.ended.wait()
             nursery.cancel_scope.cancel(reason="it has printed its text")
-        if tree.fault or not text.strip():
+        if tree.fault or not printed.text:
             why = tree.fault or voice.last or f"exit code {tree.exit_code}"
             raise ToolFailed(shown(f"It printed no text: {why}"))
-        json = msgspec.json.encode(text.decode("utf-8", "replace").strip())
-        return Output(json, len(json))
-
-    async def _read(self, tree: Tree, into: bytearray) -> None:
-        limit = self.program.manifest.limits.max_output_bytes
-        while data := await tree.stdout.receive_some(_READ):
-            into += data[: limit - len(into)]
+        json = msgspec.json.encode(printed.text)
+        return Output(json, max(len(json), printed.size))
 
     def _ready(self) -> Program:
         env = {
@@ -93,7 +92,49 @@ class LegacyProgram:
             "PLUGIN_NAME_FOR_CALLBACK": self.legacy.name,
             "SERVER_PORT": str(self.port()),
         }
-        return replace(self.program, env=env)
+        return replace(self.program, env=env, promised=_promised)
+
+
+class _Printed:
+    """What a program prints: the beginning is kept, the rest is counted.
+
+    Attributes:
+        size: Bytes of all of it.
+        ended: Set at its end.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept = bytearray()
+        self.size = 0
+        self.ended = trio.Event()
+
+    @property
+    def text(self) -> str:
+        """Its beginning, without half a letter where it is cut."""
+        faults = "ignore" if self.size > self._limit else "replace"
+        return self._kept.decode("utf-8", faults).strip()
+
+    async def read(self, stdout: trio.abc.ReceiveStream) -> None:
+        """Read until the end."""
+        while data := await stdout.receive_some(_READ):
+            self._kept += data[: self._limit - len(self._kept)]
+            self.size += len(data)
+        self.ended.set()
+
+
+def _promised(answer: bytes) -> str:
+    """Return what an answer calls its task, which it does in several ways; empty if there is none."""
+    try:
+        told = msgspec.json.decode(answer, type=dict[str, Any])
+    except msgspec.DecodeError:  # longer than was kept
+        told = {}
+    for place in (told, told.get("result")):
+        for key in ("taskId", "requestId"):
+            if isinstance(place, dict) and isinstance(name := place.get(key), str):
+                return name
+    found = _PLACEHOLDER.search(answer)
+    return found[1].decode() if found else ""
 
 
 def _text(value: Any) -> str:

@@ -80,6 +80,13 @@ def test_any_bytes_are_searched(data: bytes) -> None:
     assert isinstance(document.beginning, str)
 
 
+@pytest.mark.parametrize(
+    "text", [b'{"a": "\xd6\xd0"}', b'"\xff"', b'{"a": ' + b"[" * 9000 + b"]" * 9000 + b"}"]
+)
+def test_json_that_nobody_can_read_is_none(text: bytes) -> None:
+    assert search(text + b"\n", limit=65_536).output() is None
+
+
 def test_a_long_object_is_followed_and_not_held() -> None:
     document = search(b'{"a": "', *[b"}x" * 50_000] * 20, limit=100)
     assert not document.is_complete

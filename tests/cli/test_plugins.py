@@ -111,6 +111,16 @@ def test_a_new_plugin_passes_its_test_the_check_and_a_call(
     assert ("progress: 50% half of it\n" in told.err) == (kind == "hybrid")
 
 
+@pytest.mark.parametrize("name", ["calendar", "test_plugin"])
+def test_a_new_plugin_may_have_the_name_of_a_module(run: Run, tmp_path: Path, name: str) -> None:
+    run("plugins", "new", name, "--type", "hybrid", "--into", str(tmp_path))
+    command = [sys.executable, "-m", "unittest"]
+    folder = tmp_path / name
+    tested = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NET_S, check=False)
+    assert (tested.returncode, "Ran 1 test" in tested.stderr) == (0, True), tested.stderr
+    assert run("plugins", "check", str(folder)).code == 0
+
+
 @pytest.mark.parametrize("lang", ["python", "node", "sh"])
 def test_a_new_text_passes_its_test_and_can_be_read(run: Run, tmp_path: Path, lang: str) -> None:
     run("plugins", "new", "mine", "--type", "static", "--lang", lang, "--into", str(tmp_path / "own"))

@@ -39,7 +39,8 @@ def begin(name: str, kind: str, language: str, into: Path) -> Path:
         Failure: The folder is there already, or can not be made.
     """
     spoken = LANGUAGES[language]
-    words = {"@NAME@": name, "@ENTRY@": f"{name}.{spoken.ending}", "@PROGRAM@": spoken.program}
+    # Not after the plugin: calendar.py, or email.py, would stand in the way of Python's own.
+    words = {"@NAME@": name, "@ENTRY@": f"main.{spoken.ending}", "@PROGRAM@": spoken.program}
     folder = into / name
     try:
         folder.mkdir(parents=True)

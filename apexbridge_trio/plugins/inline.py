@@ -9,9 +9,11 @@ import importlib.util
 import inspect
 import itertools
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +24,7 @@ import trio
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins.boundary import boundary
-from apexbridge_trio.plugins.declared import PluginTool, Run, declare
+from apexbridge_trio.plugins.declared import PluginTool, declare
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
 from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.plugins.tool import CallContext
@@ -47,9 +49,9 @@ class PluginHome:
 Function = Callable[[dict[str, Any], PluginHome], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Code:
-    """A plugin's entry, imported."""
+    """A plugin's entry, imported; its modules are forgotten with it, so its tools hold on to it."""
 
     manifest: Manifest
     module: ModuleType
@@ -63,7 +65,7 @@ class Code:
             ToolFailed: There is no such function.
             ConfigInvalid: Its parameters are no JSON Schema.
         """
-        run = _bound(self._function(declared.name), self.home, self.slots)
+        run = partial(self._run, self._function(declared.name))
         return declare(self.manifest, declared, "plugin", run)
 
     async def serve(self) -> None:
@@ -74,6 +76,17 @@ class Code:
         """
         with boundary():
             await self.module.run(self.home)
+
+    async def _run(self, function: Function, arguments: dict[str, Any], _context: CallContext) -> Output:
+        """Run a function once.
+
+        A thread it waits for is finished first, so when this is left nothing of the call goes on.
+
+        Cancellation: reaches the function at its next checkpoint.
+        """
+        async with self.slots:
+            result = msgspec.json.encode(await function(arguments, self.home))
+        return Output(result, len(result))
 
     def _function(self, name: str) -> Function:
         found: Function | None = getattr(self.module, name, None)
@@ -90,24 +103,10 @@ def load_code(folder: Path, manifest: Manifest, home: PluginHome) -> Code:
     """
     slots = trio.CapacityLimiter(manifest.limits.max_concurrency)
     code = Code(manifest, load_module(folder, manifest), home, slots)
+    weakref.finalize(code, _forget, code.module.__name__).atexit = False
     if manifest.type == "service" and not inspect.iscoroutinefunction(getattr(code.module, "run", None)):
         raise ToolFailed(f"{manifest.entry} has no async function run")
     return code
-
-
-def _bound(function: Function, home: PluginHome, slots: trio.CapacityLimiter) -> Run:
-    async def run(arguments: dict[str, Any], _context: CallContext) -> Output:
-        """Run the function once.
-
-        A thread it waits for is finished first, so when this is left nothing of the call goes on.
-
-        Cancellation: reaches the function at its next checkpoint.
-        """
-        async with slots:
-            result = msgspec.json.encode(await function(arguments, home))
-        return Output(result, len(result))
-
-    return run
 
 
 def load_module(folder: Path, manifest: Manifest) -> ModuleType:
@@ -129,8 +128,14 @@ def load_module(folder: Path, manifest: Manifest) -> ModuleType:
         with boundary():
             return importlib.import_module(f"{package}.{manifest.entry.removesuffix('.py')}")
     except ToolFailed:
-        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-            del sys.modules[name]
+        _forget(package)
         raise
     finally:
         sys.dont_write_bytecode = writes
+
+
+def _forget(module: str) -> None:
+    """Take the package of a module out of Python's list, which would keep each one that was ever loaded."""
+    package = module.partition(".")[0]
+    for name in [name for name in list(sys.modules) if name.partition(".")[0] == package]:
+        del sys.modules[name]

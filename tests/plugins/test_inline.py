@@ -205,7 +205,7 @@ def test_an_entry_that_does_not_load_is_a_fault_and_leaves_no_module(
     plugins = load(tmp_path / "a", state=tmp_path / "state")
     assert said in plugins.faults[0]
     if "no async" not in said:
-        assert set(sys.modules) == before
+        assert set(sys.modules) <= before
 
 
 def test_each_load_has_its_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +213,7 @@ def test_each_load_has_its_own_modules(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "echo.py").write_text("raise ValueError('from the working directory')")
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
-    for _ in range(2):
-        load(tmp_path / "a", state=tmp_path / "state")
+    both = [load(tmp_path / "a", state=tmp_path / "state") for _ in range(2)]
     new = {name.rpartition(".")[0] for name in sys.modules.keys() - before if name.endswith(".echo")}
-    assert len(new) == 2
+    assert len(new) == len(both)
     assert "echo" not in sys.modules

@@ -20,6 +20,7 @@ from apexbridge_trio.log import capture
 from apexbridge_trio.plugins import Plugins, roster, shelf, watch
 from apexbridge_trio.plugins.watch import touched
 from tests.harness import process
+from tests.harness.quiet import open_fds
 from tests.plugins.folders import ECHO, SUNDAY, call_tool, load, write_plugin
 from tests.plugins.programs import SAFETY_S
 
@@ -40,6 +41,7 @@ SENTENCES = '[[sentences.en.phrases]]\ntool = "echo"\nsay = ["say it"]\nanswer =
 async def watched(plugins: Plugins) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
     """Watch the folders; each reload is a message."""
     told, reloads = trio.open_memory_channel[None](100)
+    before = len(open_fds())
     with trio.fail_after(SAFETY_S), capture():
         async with trio.open_nursery() as nursery:
             await nursery.start(plugins.run)
@@ -47,6 +49,8 @@ async def watched(plugins: Plugins) -> AsyncIterator[trio.MemoryReceiveChannel[N
             await warm(plugins, reloads)
             yield reloads
             nursery.cancel_scope.cancel(reason="the test is over")
+        while len(open_fds()) > before:  # the watcher's own thread ends after it was told to
+            await trio.sleep(0.01)
 
 
 async def warm(plugins: Plugins, reloads: trio.MemoryReceiveChannel[None]) -> None:
@@ -115,6 +119,26 @@ async def test_a_call_in_flight_ends_on_what_it_began_with(tmp_path: Path) -> No
             assert await call_tool(plugins.tools["echo"], {}) == "new"
             (state / "go").touch()
     assert results == ["old"]
+
+
+async def test_code_that_nobody_uses_any_more_is_forgotten(tmp_path: Path) -> None:
+    def loaded() -> int:
+        return len([name for name in sys.modules if name.startswith("_apexbridge_plugin_")])
+
+    before = loaded()
+    late = "async def echo(arguments, home):\n    from .sibling import WORD\n    return WORD\n"
+    folder = write_plugin(tmp_path / "plugins", code=late)
+    (folder / "sibling.py").write_text("WORD = 'hello'\n")
+    plugins = load(tmp_path / "plugins", state=tmp_path / "state")
+    old = plugins.tools["echo"]
+    with capture():
+        for number in range(5):
+            (folder / "echo.py").write_text(SAY.format(number))
+            await plugins.reload([folder])
+    assert await call_tool(old, {}) == "hello"
+    assert loaded() == before + 3 + 2  # of the old one, with its sibling, and of the newest
+    del old
+    assert loaded() == before + 2
 
 
 async def test_nobody_sees_half_of_what_changed_together(tmp_path: Path, monkeypatch: Any) -> None:
@@ -313,10 +337,10 @@ async def test_a_server_that_falls_over_is_up_again(tmp_path: Path) -> None:
     async with mounted(tmp_path) as (plugins, _):
         with pytest.raises(ToolFailed, match="Connection closed"):
             await call_tool(plugins.tools["lamps_leave"], {"code": 3})
+        while (roster(plugins)[0]["state"], roster(plugins)[0]["restarts"]) != ("running", 1):
+            await trio.sleep(0.01)
         assert await call_tool(plugins.tools["lamps_add"], {"a": 1, "b": 2}) == {"result": 3}
-        (entry,) = roster(plugins)
-        assert (entry["state"], entry["restarts"]) == ("running", 1)
-        assert "exit code 3: I am leaving" in entry["lastError"]
+        assert "exit code 3: I am leaving" in roster(plugins)[0]["lastError"]
 
 
 STATIC = 'name = "fridge"\ndescription = "x"\ntype = "static"\nruntime = "inline"\nentry = "echo.py"\n'
@@ -394,11 +418,12 @@ async def test_a_service_that_is_a_program_is_up_again_and_gone_at_the_end(tmp_p
             await nursery.start(plugins.run)
             while not (pids.exists() and len(pids.read_text().split()) == 2):
                 await trio.sleep(0.01)
+            pid = int(pids.read_text().split()[1])
+            while f"up {pid}" not in [line.get("text") for line in lines]:
+                await trio.sleep(0.01)
             (entry,) = roster(plugins)
             assert (entry["state"], entry["restarts"]) == ("running", 1)
             assert entry["lastError"] == "It has ended with exit code 3: bad"
             nursery.cancel_scope.cancel(reason="the test is over")
-    pid = int(pids.read_text().split()[1])
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert f"up {pid}" in [line.get("text") for line in lines]

@@ -375,6 +375,15 @@ async def test_bad_templates_are_faults_and_the_rest_works() -> None:
         assert document["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_templates_nested_without_end_are_faults() -> None:
+    deep = "(" * 1900 + "a" + ")" * 1900
+    say = {"tool": "toy", "answer": "yes", "say": ["play"]}
+    phrases = [say | {"say": [deep]}, say | {"answer": f"{{{{ {deep} }}}}"}, say]
+    model = IntentModel(Declared({"en": {"phrases": phrases}}))
+    assert len(model.warm()) == 2
+    assert model._known.match("play") is not None
+
+
 async def test_warming_in_a_thread_is_enough(fresh_home: Home) -> None:
     with trio.fail_after(60):
         assert await trio.to_thread.run_sync(fresh_home.model.warm) == []

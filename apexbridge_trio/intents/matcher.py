@@ -115,7 +115,7 @@ class Matcher:
             name = f"{plugin}/{language}/{number}"
             try:
                 known.intents[name] = _intent(name, phrase, sentences)
-            except (ParseError, ValueError, AssertionError) as fault:
+            except (ParseError, ValueError, AssertionError, RecursionError) as fault:
                 self.faults.append(f"{plugin}: sentences.{language}.phrases[{number}]: {fault}")
             self._phrases[name] = phrase
 

@@ -96,7 +96,7 @@ def fault_of(language: str, answer: str) -> str | None:
 
     try:
         compiled(language, answer)
-    except TemplateSyntaxError as fault:
+    except (TemplateSyntaxError, RecursionError) as fault:
         return f"answer {answer[:40]!r}: {fault}"
     return None
 

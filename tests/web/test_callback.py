@@ -451,6 +451,38 @@ async def test_what_failed_is_tried_again_as_the_manifest_says(tmp_path, autojum
         assert world.hub.pendings._tasks.notices() == []
 
 
+async def test_an_interrupt_between_two_attempts_ends_them(tmp_path, autojump_clock):
+    async with waiting(tmp_path, Later(wait_s=3600, attempts=3, backoff_s=60.0)) as (world, song, client):
+        assert (await world.ask("POST", song.path, {"status": "failed", "error": "hoarse"})).status == 200
+        await trio.testing.wait_all_tasks_blocked()
+        receipt = (await world.ask("POST", "/v1/interrupt", {"requestId": "r1"})).json
+        assert receipt["state"] == "stopped"
+        assert (await client.reply()).status == 499
+        await trio.sleep(600)
+        assert len(song.addresses) == 1
+        assert (await world.ask("POST", song.path, DONE)).status == 409
+        assert len(world.hub.pendings) == 0
+        assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
+
+
+@pytest.mark.parametrize("end", ["interrupted", "timed_out", "failed"])
+async def test_what_was_over_before_a_restart_is_over_after_it(tmp_path, autojump_clock, end):
+    later = Later(wait_s=3600, expires_s=0.001 if end == "timed_out" else 3600)
+    async with waiting(tmp_path, later) as (world, song, client):
+        if end == "interrupted":
+            await world.ask("POST", "/v1/interrupt", {"requestId": "r1"})
+            assert (await client.reply()).status == 499
+        if end == "failed":
+            await world.ask("POST", song.path, {"status": "failed", "error": "hoarse"})
+    # The plugin is not there any more, either.
+    async with open_world(tmp_path) as world:
+        late = await world.ask("POST", song.path, DONE)
+        if end == "failed":
+            assert (late.status, late.json["error"]["code"]) == (409, "task_settled")
+        else:
+            assert (late.status, late.json["error"]["code"]) == (410, f"task_{end}")
+
+
 async def test_a_long_result_is_cut_for_the_model_and_whole_on_disk(tmp_path, autojump_clock):
     async with waiting(tmp_path, Later(max_output_bytes=20)) as (world, song, client):
         long = {"status": "success", "output": "la " * 20}

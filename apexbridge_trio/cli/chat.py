@@ -8,7 +8,6 @@ import typer
 
 from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.options import AsJson, print_json
-from apexbridge_trio.cli.words import receipt_words
 
 if TYPE_CHECKING:
     from apexbridge_trio.cli.asking import Asking
@@ -40,7 +39,7 @@ def chat(
     if as_json and told:
         print_json(told)
     elif asking.is_stopping:
-        _tell_stop(asking)
+        print(asking.words, file=sys.stderr)
     if asking.is_stopping:
         raise typer.Exit(Exit.INTERRUPTED)
 
@@ -67,7 +66,7 @@ class Conversation:
 
         question = {"role": "user", "content": text}
         asking = Asking({**self._fields, "messages": [*self._messages, question]}, write=self._write)
-        trio.run(asking.run)
+        trio.run(asking.ask)
         self._messages += [question, {"role": "assistant", "content": asking.text}]
         return asking
 
@@ -103,11 +102,4 @@ def _answer(conversation: Conversation, text: str) -> None:
         print(f"apexbridge: {fault}", file=sys.stderr)
         return
     if asking.is_stopping:
-        _tell_stop(asking)
-
-
-def _tell_stop(asking: "Asking") -> None:
-    if asking.receipt is not None:
-        print(receipt_words(asking.receipt), file=sys.stderr)
-    else:
-        print(f"the connection was closed, which stops it: {asking.untold}", file=sys.stderr)
+        print(asking.words, file=sys.stderr)

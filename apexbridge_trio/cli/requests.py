@@ -58,9 +58,9 @@ def requests(request_id: OneRequest = None, watch: Watch = False, as_json: AsJso
     if watch:
         import trio
 
-        from apexbridge_trio.cli.watching import follow
+        from apexbridge_trio.cli.watching import draw_tree, follow
 
-        trio.run(follow, address)
+        trio.run(follow, address, draw_tree)
         return
     told = call("GET", address)
     if as_json:

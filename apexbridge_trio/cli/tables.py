@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from apexbridge_trio.cli.words import duration
+from apexbridge_trio.cli.words import duration, one_line, printable
 
 # A pipe has no width: what a script reads is never folded.
 _PIPE_WIDTH = 10_000
@@ -19,14 +19,30 @@ console = Console(
 )
 
 
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under their heads; a narrow terminal folds the cells."""
+def table_of(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows under their heads; a narrow terminal folds the cells."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their heads."""
+    console.print(table_of(heads, rows))
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print what is known of one thing, a line for each that is; texts of several lines stay so."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, text in facts.items():
+        if text:
+            grid.add_row(name, Text(printable(text)))
+    console.print(grid)
 
 
 def request_tree(entry: Mapping[str, Any]) -> Tree:

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from apexbridge_trio import log
 from apexbridge_trio.cli.attempt import Attempt
 from apexbridge_trio.cli.exits import Exit, Failure
+from apexbridge_trio.cli.options import json_object
 from apexbridge_trio.config import config_path, load, state_directory
 from apexbridge_trio.daemon import load_plugins
 from apexbridge_trio.plugins import Plugins
@@ -26,7 +26,7 @@ def run(wanted: str, text: str, *, config: Path | None, state: Path | None) -> A
         Failure: There is no such tool, the arguments are no object, or the call failed.
         ConfigInvalid: The config can not be used.
     """
-    arguments = _decoded(text)
+    arguments = json_object(text)
     directory = state_directory(state, os.environ)
     loaded = load(config_path(config, directory), env=os.environ)
     log.configure("info", "text")
@@ -40,13 +40,6 @@ def run(wanted: str, text: str, *, config: Path | None, state: Path | None) -> A
     if attempt.fault is not None:
         raise attempt.fault
     return attempt.result
-
-
-def _decoded(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as fault:
-        raise Failure(f"the arguments are no JSON object: {fault}", Exit.USAGE) from None
 
 
 def find(plugins: Plugins, name: str) -> Plugin:

@@ -1,10 +1,11 @@
-"""The live tree on a terminal, looked at again and again."""
+"""What the hub shows, on a terminal, looked at again and again."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import trio
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from apexbridge_trio.cli.exits import Exit, Failure
@@ -15,8 +16,17 @@ from apexbridge_trio.cli.tables import console, request_tree
 _LOOK_EVERY_S = 0.5
 
 
-async def follow(address: str) -> None:
-    """Show what is at `address` until Ctrl-C, or until the one request that is there has ended.
+def draw_tree(told: Any) -> RenderableType:
+    """Draw one request, or all, with what runs below."""
+    return Group(*map(request_tree, told if isinstance(told, list) else [told]))
+
+
+async def follow(address: str, draw: Callable[[Any], RenderableType]) -> None:
+    """Show what is at `address` until Ctrl-C, or until the one thing that is there has ended.
+
+    Args:
+        address: Below the hub's.
+        draw: Makes a picture of what the hub has answered.
 
     Raises:
         Failure: The hub can not be reached, or it refused.
@@ -33,8 +43,7 @@ async def follow(address: str) -> None:
                         return
                     raise
                 was_there = True
-                entries = told if isinstance(told, list) else [told]
-                live.update(Group(*map(request_tree, entries)), refresh=True)
+                live.update(draw(told), refresh=True)
                 await trio.sleep(_LOOK_EVERY_S)
 
 

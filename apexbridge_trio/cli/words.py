@@ -1,7 +1,9 @@
-"""Durations, receipts and a model's own text, as a terminal shows them."""
+"""Durations, times, receipts and the text of others, as a terminal shows them."""
 
 import re
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 # What a model writes must not move the cursor, retitle the window or turn text around.
@@ -11,6 +13,21 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 def printable(text: str) -> str:
     """Leave out of a text what would command the terminal; line ends and tabs stay."""
     return _CONTROL.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Put a text of somebody else into one line that commands nothing."""
+    return printable(" ".join(text.split()))
+
+
+def local_time(ms: int) -> str:
+    """Write a time since the epoch as the clock on the wall shows it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def since(ms: int | None) -> str:
+    """Write how long ago that was; the hub's clock may be a little ahead of this machine's."""
+    return "" if ms is None else duration(max(0.0, time.time() * 1000 - ms))
 
 
 def duration(ms: float) -> str:

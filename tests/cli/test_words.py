@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
-from apexbridge_trio.cli.words import duration, printable, receipt_words
+from apexbridge_trio.cli.options import json_text
+from apexbridge_trio.cli.words import duration, one_line, printable, receipt_words, since
 from tests.fakes.hub import RECEIPT
 
 
@@ -31,3 +34,18 @@ def test_a_receipt_says_what_stopped_and_what_did_not() -> None:
         == "req_1 is still stopping after 5.0 s\n  not stopped yet: req_1/round1/tool:x"
     )
     assert receipt_words(RECEIPT | {"interrupted": False, "branches": []}) == "req_1 had come to its own end"
+
+
+def test_a_text_of_several_lines_in_a_table() -> None:
+    assert one_line(" No\x1b[2J voice\r\n\ttoday.\u2028") == "No[2J voice today."
+
+
+def test_half_a_character_can_be_printed_and_read_again() -> None:
+    text = json_text({"a": "啦\ud83d"})
+    assert text.encode().decode() == text
+    assert json.loads(text) == {"a": "啦\ud83d"}
+
+
+def test_an_age_by_a_clock_that_is_ahead() -> None:
+    assert since(None) == ""
+    assert since(2**50) == "0 ms"

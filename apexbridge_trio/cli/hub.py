@@ -16,6 +16,11 @@ DEFAULT_URL = "http://127.0.0.1:8088"
 # The hub answers everything but a chat at once; this is for one that hangs.
 _TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
+# What the hub's own words do not say: they are for clients of all kinds.
+_HINTS = {
+    401: "; put it into APEXBRIDGE_KEY",
+    403: "; make one that may with: apexbridge keys create",
+}
 _EXITS = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND}
 
 
@@ -99,5 +104,5 @@ def refusal(envelope: Mapping[str, Any], status: int = 0) -> Failure:
     error = envelope["error"] if isinstance(envelope["error"], dict) else {}
     told = [error.get("code"), f"request {envelope['request_id']}" if envelope.get("request_id") else None]
     notes = ", ".join(note for note in told if note)
-    message = f"{error.get('message', 'refused')}{f' ({notes})' if notes else ''}"
+    message = f"{error.get('message', 'refused')}{f' ({notes})' if notes else ''}{_HINTS.get(status, '')}"
     return Failure(" ".join(message.split()), _EXITS.get(status, Exit.FAILED))

@@ -40,7 +40,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
-    with _open(state) as (keys, directory):
+    with open_keys(state) as (keys, directory):
         key, record = keys.create(scopes=scope, tenant_id=tenant, family_id=family, name=name)
     if as_json:
         print_json({"key": key, **_shown(record)})
@@ -52,7 +52,7 @@ def create(
 @app.command("list")
 def list_(state: StateDirectory = None, as_json: AsJson = False) -> None:
     """List what is known of the keys; they themselves are not kept."""
-    with _open(state) as (keys, _directory):
+    with open_keys(state) as (keys, _directory):
         records = [_shown(record) for record in keys.records()]
     if as_json:
         print_json(records)
@@ -67,7 +67,7 @@ def list_(state: StateDirectory = None, as_json: AsJson = False) -> None:
 @app.command()
 def revoke(key_id: KeyId, state: StateDirectory = None, as_json: AsJson = False) -> None:
     """Make a key worthless, at once and for ever."""
-    with _open(state) as (keys, _directory):
+    with open_keys(state) as (keys, _directory):
         if not keys.revoke(key_id):
             raise Failure(f"there is no good key with the id {key_id!r}", Exit.NOT_FOUND)
     if as_json:
@@ -77,7 +77,13 @@ def revoke(key_id: KeyId, state: StateDirectory = None, as_json: AsJson = False)
 
 
 @contextmanager
-def _open(state: Path | None) -> "Iterator[tuple[Keys, Path]]":
+def open_keys(state: Path | None) -> "Iterator[tuple[Keys, Path]]":
+    """Open the keys of a state directory; the hub of it may be running.
+
+    Raises:
+        ConfigInvalid: There is no such directory, and it can not be made.
+        StoreUnusable: Its database can not be opened.
+    """
     from apexbridge_trio.config import state_directory
     from apexbridge_trio.identity import Keys
     from apexbridge_trio.store import Store

@@ -20,6 +20,7 @@ class Asked:
     path: str
     key: str | None
     body: Any
+    request_id: str | None = None
 
 
 @dataclass
@@ -45,11 +46,15 @@ class Exchange(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_DELETE(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         hub = self.server
         length = int(self.headers.get("content-length", 0))
         body = json.loads(self.rfile.read(length)) if length else None
-        hub.asked.append(Asked(self.command, self.path, self.headers.get("authorization"), body))
+        key, request_id = self.headers.get("authorization"), self.headers.get("x-request-id")
+        hub.asked.append(Asked(self.command, self.path, key, body, request_id))
         hub.begun.set()
         answer = hub.answers.get(
             f"{self.command} {self.path}", Reply(envelope("There is nothing here."), 404)
@@ -146,12 +151,24 @@ class FakeHub(ThreadingHTTPServer):
             exchange.send_events(*events)
             assert self.interrupted.wait(NET_S)
 
+        self._until_interrupted("POST /v1/chat/completions", chat, receipt or {})
+
+    def hold_until_interrupted(self, question: str, reply: Reply) -> None:
+        """Answer a question when ``/v1/interrupt`` has given its receipt."""
+
+        def hold(exchange: Exchange) -> None:
+            assert self.interrupted.wait(NET_S)
+            exchange.send(reply)
+
+        self._until_interrupted(question, hold, {})
+
+    def _until_interrupted(self, question: str, answer: Answer, receipt: Mapping[str, Any]) -> None:
         def interrupt(exchange: Exchange) -> None:
             asked = self.asked[-1].body
-            exchange.send(Reply({**RECEIPT, "requestId": asked["requestId"], **(receipt or {})}))
+            exchange.send(Reply({**RECEIPT, "requestId": asked["requestId"], **receipt}))
             self.interrupted.set()
 
-        self.answers |= {"POST /v1/chat/completions": chat, "POST /v1/interrupt": interrupt}
+        self.answers |= {question: answer, "POST /v1/interrupt": interrupt}
 
 
 def envelope(message: str, code: str = "not_found", **fields: object) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from apexbridge_trio.cli import chat, keys, listing, node, nodes, plugins, requests, serve
+from apexbridge_trio.cli import chat, keys, listing, node, nodes, plugins, requests, serve, tasks
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
 
@@ -27,6 +27,7 @@ app.command()(listing.health)
 app.add_typer(keys.app)
 app.add_typer(plugins.app)
 app.add_typer(nodes.app)
+app.add_typer(tasks.app)
 app.command()(serve.check)
 app.command()(listing.version)
 

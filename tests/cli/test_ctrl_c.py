@@ -130,6 +130,38 @@ def test_a_conversation_goes_on_after_it(hub: FakeHub) -> None:
     ]
 
 
+HELD = "POST /v1/tasks"
+STOPPED = Reply(envelope("Interrupted: Ctrl-C", "interrupted"), 499)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_task_that_is_waited_for_is_interrupted_with_a_receipt(options: list[str], hub: FakeHub) -> None:
+    hub.hold_until_interrupted(HELD, STOPPED)
+    with apexbridge("tasks", "run", "sing", "--wait", *options) as process:
+        assert hub.begun.wait(NET_S)
+        process.send_signal(signal.SIGINT)
+        code, out, err = end_of(process)
+    request_id = hub.asked[0].request_id
+    assert request_id
+    assert hub.asked[1].body == {"requestId": request_id, "reason": "Ctrl-C", "waitS": 5.0}
+    assert code == 130
+    if options:
+        assert (json.loads(out)["requestId"], err) == (request_id, "")
+    else:
+        assert (out, err) == ("", RECEIPT_WORDS.format(id=request_id))
+
+
+def test_a_task_whose_hub_knows_nothing_of_it_is_hung_up_on(hub: FakeHub) -> None:
+    hub.hold_until_interrupted(HELD, STOPPED)
+    hub.answers["POST /v1/interrupt"] = Reply(envelope("Nothing there."), 404)
+    with apexbridge("tasks", "run", "sing", "--wait", "--json") as process:
+        assert hub.begun.wait(NET_S)
+        process.send_signal(signal.SIGINT)
+        code, out, err = end_of(process)
+    assert (code, out) == (130, "")
+    assert "the connection was closed, which stops it: Nothing there." in err
+
+
 def test_a_reader_that_has_gone_ends_it(hub: FakeHub) -> None:
     hub.stream_until_interrupted("half")
     with apexbridge("chat", "q") as process:
@@ -140,9 +172,10 @@ def test_a_reader_that_has_gone_ends_it(hub: FakeHub) -> None:
         assert process.wait(NET_S) == 1
 
 
-def test_watching_ends_with_130(hub: FakeHub) -> None:
-    hub.answers["GET /v1/requests"] = Reply([])
-    with apexbridge("requests", "--watch") as process:
+@pytest.mark.parametrize("what", ["requests", "nodes", "tasks"])
+def test_watching_ends_with_130(what: str, hub: FakeHub) -> None:
+    hub.answers[f"GET /v1/{what}"] = Reply([])
+    with apexbridge(what, "--watch") as process:
         assert hub.begun.wait(NET_S)
         process.send_signal(signal.SIGINT)
         code, _out, err = end_of(process)

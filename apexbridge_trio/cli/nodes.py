@@ -90,7 +90,10 @@ def resume(node_id: NodeId, as_json: AsJson = False) -> None:
 
 @app.command()
 def forget(node_id: NodeId, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Disconnect a node and forget it; what it runs is lost. Its key stays good."""
+    """Disconnect a node and forget it; what it runs is lost.
+
+    Its key stays good: an agent that still runs comes back at once.
+    """
     if not yes and sys.stdin.isatty():
         what = f"Forget {node_id}? It is disconnected, and what it runs is lost."
         typer.confirm(what, abort=True, err=True)
@@ -98,7 +101,8 @@ def forget(node_id: NodeId, yes: Yes = False, as_json: AsJson = False) -> None:
     if as_json:
         print_json(told)
     else:
-        print(f"{told['nodeId']} is forgotten; so that it can not come back: apexbridge keys revoke")
+        print(f"{told['nodeId']} is forgotten")
+        print("an agent that still runs comes back, unless: apexbridge keys revoke", file=sys.stderr)
 
 
 def _tell_load(told: Mapping[str, Any], as_json: bool) -> None:

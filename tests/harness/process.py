@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,10 @@ async def _first_line(started: trio.Process, said: bytearray) -> str:
 
 
 async def _collect(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
-    async for data in stream:
-        into += data
+    # Closed while it is read when the test has failed; that is not what is to be told then.
+    with suppress(trio.ClosedResourceError):
+        async for data in stream:
+            into += data
 
 
 @asynccontextmanager

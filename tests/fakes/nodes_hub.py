@@ -28,6 +28,7 @@ from apexbridge_trio.protocol.frames import (
     NodeUnregistered,
     TaskAssign,
     TaskCancel,
+    TaskFault,
     TaskResult,
     TaskResultAck,
 )
@@ -73,6 +74,7 @@ class Wire:
             while self._unseen:
                 if isinstance(found := self._unseen.popleft(), kind):
                     return found
+            await trio.lowlevel.checkpoint()  # who is cut by that is told so
             assert not self.is_closed, f"closed before a {kind.__name__}: {self.said}"
             await self._news.wait()
 
@@ -104,6 +106,7 @@ class Wire:
     async def result_of(self, task_id: str) -> TaskResult:
         while (result := await self.hear(TaskResult)).task_id != task_id:
             pass
+        result.error = msgspec.convert(result.error, TaskFault | None)
         return result
 
     async def cancel(self, task_id: str, reason: str = "") -> None:

@@ -110,12 +110,18 @@ async def connect(address: HubAddress) -> trio.abc.Stream:
             return await _secured(stream, address.host) if address.is_tls else stream
     except trio.TooSlowError:
         raise Unreachable(f"no answer within {CONNECT_S:g} s") from None
-    except ssl.SSLError as fault:
-        raise Unreachable(f"no TLS: {fault.reason or fault}") from None
     except trio.BrokenResourceError as fault:
-        raise Unreachable(f"no TLS: {fault.__cause__ or 'the connection ended'}") from None
+        raise Unreachable(f"no TLS: {_told(fault.__cause__)}") from None
     except OSError as fault:
         raise Unreachable(fault.strerror or str(fault)) from None
+
+
+def _told(fault: BaseException | None) -> str:
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"this machine does not trust the certificate: {fault.verify_message}"
+    if isinstance(fault, ssl.SSLError):
+        return (fault.reason or "").replace("_", " ").lower() or str(fault)
+    return "the connection ended"
 
 
 async def _secured(stream: trio.SocketStream, host: str) -> trio.abc.Stream:

@@ -4,6 +4,7 @@ It does what it is told to: admits or refuses, acknowledges or not, falls silent
 What nodes say is kept, and can be waited for.
 """
 
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -167,6 +168,7 @@ class FakeHub:
         acks: Whether results are acknowledged.
         is_silent: Whether all that comes is left unread.
         is_gone: Whether nothing is there.
+        tls: With what it is served, if it is.
     """
 
     key: str = KEY
@@ -176,6 +178,7 @@ class FakeHub:
     acks: bool = True
     is_silent: bool = False
     is_gone: bool = False
+    tls: ssl.SSLContext | None = None
     interval_ms: int = 10_000
     timeout_ms: int = 30_000
     resume: Callable[[NodeRegister], dict[str, list[str]]] = _keep_all
@@ -236,10 +239,12 @@ class FakeHub:
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(partial(trio.serve_tcp, self._boxed, port, host="127.0.0.1"))
             port = listeners[0].socket.getsockname()[1]
-            yield f"http://127.0.0.1:{port}"
+            yield f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"
             nursery.cancel_scope.cancel(reason="the hub is gone")
 
     async def _boxed(self, stream: trio.abc.Stream) -> None:
+        if self.tls:
+            stream = trio.SSLStream(stream, self.tls, server_side=True, https_compatible=True)
         # A node that dies in the middle of a frame is no fault of this one.
         try:
             await self.serve(stream)

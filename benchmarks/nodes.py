@@ -1,8 +1,8 @@
 """Nodes: how fast a task goes to one and its result comes back, and what an idle one costs.
 
 The nodes are as thin as can be: they find the task's id in the frame and answer with a prepared one, so
-what is measured is the hub. A round trip is ``POST /v1/tasks`` with `waitForResult`: over HTTP in, to the disk
-twice (assigned, ended), over the WebSocket out and back.
+what is measured is the hub. A round trip is ``POST /v1/tasks`` with `waitForResult`: over HTTP in, to the
+disk twice (assigned, ended), over the WebSocket out and back.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The unit is one systemd takes, and the hub is one the unit can rely on."""
+"""The units are ones systemd takes, and hub and node are ones the units can rely on."""
 
 import os
 import shutil
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[1] / "systemd" / "apexbridge.service"
-TEXT = UNIT.read_text("utf-8")
+UNITS = Path(__file__).parents[1] / "systemd"
+HUB, NODE = UNITS / "apexbridge.service", UNITS / "apexbridge-node@.service"
 NET_S = 30.0  # a safety net, not a bound that is tested
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 
 
-def setting(name: str) -> str:
-    (value,) = [line.partition("=")[2] for line in TEXT.splitlines() if line.startswith(f"{name}=")]
+def setting(unit: Path, name: str) -> str:
+    lines = unit.read_text("utf-8").splitlines()
+    (value,) = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
     return value
 
 
@@ -29,17 +30,19 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [HUB, NODE], ids=["hub", "node"])
+def test_systemd_takes_the_unit(tmp_path: Path, unit: Path) -> None:
     # The program must exist for systemd, and is not installed where the tests run.
-    unit = tmp_path / UNIT.name
-    unit.write_text(TEXT.replace("/usr/bin/apexbridge", sys.executable))
-    done = analyze("verify", "--man=no", str(unit))
+    copy = tmp_path / unit.name.replace("@", "@attic")
+    copy.write_text(unit.read_text("utf-8").replace("/usr/bin/apexbridge", sys.executable))
+    done = analyze("verify", "--man=no", str(copy))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_systemd
-def test_little_is_exposed() -> None:
-    done = analyze("security", "--offline=true", "--threshold=19", str(UNIT))
+@pytest.mark.parametrize("unit", [HUB, NODE], ids=["hub", "node"])
+def test_little_is_exposed(unit: Path) -> None:
+    done = analyze("security", "--offline=true", "--threshold=19", str(unit))
     assert done.returncode == 0, done.stdout
 
 
@@ -47,7 +50,15 @@ def test_the_stop_timeout_is_above_the_drain() -> None:
     from apexbridge_trio.config import Server
     from apexbridge_trio.daemon import LAST_WORDS_S
 
-    assert float(setting("TimeoutStopSec")) > Server().drain_timeout_s + LAST_WORDS_S
+    assert float(setting(HUB, "TimeoutStopSec")) > Server().drain_timeout_s + LAST_WORDS_S
+
+
+def test_a_nodes_stop_timeout_is_above_its_drain() -> None:
+    from apexbridge_trio.agent import agent, link
+    from apexbridge_trio.agent.run import DRAIN_S
+
+    longest_s = DRAIN_S + agent.LAST_WORDS_S + agent.ACK_S + 3 * link.FAREWELL_S
+    assert float(setting(NODE, "TimeoutStopSec")) > longest_s
 
 
 def test_the_hub_tells_systemd_and_stops_cleanly(tmp_path: Path) -> None:
@@ -55,7 +66,7 @@ def test_the_hub_tells_systemd_and_stops_cleanly(tmp_path: Path) -> None:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(NET_S)
         env = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state"), "NOTIFY_SOCKET": str(tmp_path / "notify"), "JOURNAL_STREAM": "1:1"}  # fmt: skip
-        words = setting("ExecStart").removeprefix("/usr/bin/apexbridge ").split()
+        words = setting(HUB, "ExecStart").removeprefix("/usr/bin/apexbridge ").split()
         command = [sys.executable, "-m", "apexbridge_trio", *words, "--bind", "127.0.0.1:0"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
@@ -70,3 +81,36 @@ def test_the_hub_tells_systemd_and_stops_cleanly(tmp_path: Path) -> None:
     assert hub.returncode == 0
     assert out.startswith("listening on http://127.0.0.1:")
     assert all(line.startswith("{") for line in err.splitlines())
+
+
+def test_a_node_is_up_without_its_hub_and_stops_cleanly(tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/key").write_text("apx_key_of_this_test\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(NET_S)
+        env = {
+            **os.environ,
+            "STATE_DIRECTORY": str(tmp_path / "state"),
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"),
+            "JOURNAL_STREAM": "1:1",
+        }
+        line = setting(NODE, "ExecStart").replace("${HUB}", "http://127.0.0.1:1").replace("%i", "attic")
+        words = line.removeprefix("/usr/bin/apexbridge ").replace(" $OPTIONS", "").split()
+        command = [sys.executable, "-m", "apexbridge_trio", *words]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as node:
+            try:
+                told = []
+                while "READY=1" not in told or not any("not connected" in line for line in told):
+                    told += manager.recv(4096).decode().splitlines()
+                node.send_signal(signal.SIGTERM)
+                while "STOPPING=1" not in told:
+                    told += manager.recv(4096).decode().splitlines()
+                _, err = node.communicate(timeout=NET_S)
+            finally:
+                node.kill()
+    assert node.returncode == 0
+    assert any(line.startswith("STATUS=attic at http://127.0.0.1:1: not connected: ") for line in told)
+    assert all(line.startswith("{") for line in err.splitlines())
+    assert "apx_key" not in err

@@ -6,18 +6,24 @@ the hub's hand, and the hub still answers. The table in docs/leaks.md is this te
 """
 
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import trio
 
 from apexbridge_trio.plugins import Later, Pending
+from apexbridge_trio.protocol.frames import LlmRequest, LlmResponseStream, TaskAssign, TaskCancel
+from tests.harness.node import joined
 from tests.harness.world import events, open_world, say
 
 TABLE = Path(__file__).parents[1] / "docs" / "leaks.md"
 FORMS = ["stream", "JSON", "background"]
 ENDS = ["disconnect", "interrupt", "deadline", "drain"]
-DEADLINE_S = 30.0
+NODE_DEATH = "node death"
+NODE_PHASES = ["on a node", "in a node's own model call"]
+# Under the silence after which a node is gone: those here say nothing.
+DEADLINE_S = 25.0
 
 
 class Phases:
@@ -42,6 +48,20 @@ class Phases:
         if phase == "callback wait":
             held = self.world.add_tool("held")
             held.later, held.call = Later(wait_s=900.0), self.answer_later
+
+    async def be_node(self, node):
+        """Hold what the node is given, and stop it when told to."""
+        while (said := await node.hear()) is not None:
+            if isinstance(said, TaskCancel):
+                await node.confirm(said.task_id)
+            if isinstance(said, TaskAssign) and self.phase == "on a node":
+                self.reached.set()
+            if isinstance(said, TaskAssign) and self.phase == "in a node's own model call":
+                asked = {"model": "endless:50", "options": {"stream": True}, "task_id": said.task_id}
+                messages = [{"role": "user", "content": "x"}]
+                await node.tell(LlmRequest(request_id=said.task_id, messages=messages, **asked))
+            if isinstance(said, LlmResponseStream):
+                self.reached.set()
 
     def release(self):
         self.world.hub.models.upstreams["up"]._relay._route._connect = self.world.provider.connect
@@ -75,7 +95,7 @@ class Phases:
             await self.hold()
         if self.phase == "between rounds" and self.asked == 2:
             await self.hold()
-        name = "held" if self.phase in {"in tool", "callback wait"} else "ping"
+        name = "held" if self.phase in {"in tool", "callback wait", *NODE_PHASES} else "ping"
         function = {"name": name, "arguments": "{}"}
         tools = [{"index": 0, "id": "a", "type": "function", "function": function}]
         if call.request.is_stream:
@@ -96,6 +116,7 @@ PHASES = [
     "in tool",
     "between rounds",
     "callback wait",
+    *NODE_PHASES,
 ]
 
 
@@ -106,8 +127,12 @@ async def settled(world):
 
 async def run_case(state, form, phase, end):
     """Bring a chat into the phase, end it, and say what the client saw."""
-    async with open_world(state, upstream={"idle_timeout_s": 900.0, "connect_timeout_s": 900.0}) as world:
-        phases = Phases(world)
+    upstream = {"idle_timeout_s": 900.0, "connect_timeout_s": 900.0}
+    async with open_world(state, upstream=upstream) as world, AsyncExitStack() as stack:
+        phases, node = Phases(world), None
+        if phase in NODE_PHASES:
+            node = await stack.enter_async_context(joined(world, tools=["held"]))
+            world.nursery.start_soon(phases.be_node, node)
         await phases.arrange(phase)
         apex = {"background": form == "background"} | ({"timeoutS": DEADLINE_S} if end == "deadline" else {})
         body = say("x", "hands", stream=form == "stream", requestId="r1", apex=apex)
@@ -119,6 +144,8 @@ async def run_case(state, form, phase, end):
             await settled(world)
             if end == "disconnect":
                 seen = "gone"
+            if end == NODE_DEATH:
+                await node.stream.aclose()
             if form == "background":
                 assert (await client.reply()).status == 202
             if end == "interrupt":
@@ -132,6 +159,8 @@ async def run_case(state, form, phase, end):
                 seen = shown(await client.reply())
             if form == "background" and end == "deadline":
                 await trio.sleep(DEADLINE_S + 1)
+            if form == "background" and end == NODE_DEATH:
+                await world.hub.flights.empty()
         if form == "background" and end == "disconnect":
             assert len(world.hub.flights) == 1, "a background chat goes on"
             seen = "goes on"
@@ -187,13 +216,22 @@ async def test_nothing_is_left(tmp_path, autojump_clock, form, phase, end):
     assert seen == expected(form, phase, end)
 
 
+@pytest.mark.parametrize("phase", NODE_PHASES)
+@pytest.mark.parametrize("form", FORMS)
+async def test_nothing_is_left_of_a_node_that_has_died(tmp_path, autojump_clock, form, phase):
+    seen = await run_case(tmp_path, form, phase, NODE_DEATH)
+    assert seen == expected(form, phase, NODE_DEATH)
+
+
 def expected(form, phase, end):
     """What the client sees; the matrix in the docs is this."""
     if form == "background":
-        return {"disconnect": "goes on", "interrupt": "receipt: stopped", "deadline": "", "drain": ""}[end]
+        return {"disconnect": "goes on", "interrupt": "receipt: stopped"}.get(end, "")
+    if end == NODE_DEATH:
+        return "event stop" if form == "stream" else "200"
     if end == "disconnect":
         return "gone"
-    begun = phase in {"mid-stream", "in tool", "callback wait", "between rounds"}
+    begun = phase in {"mid-stream", "in tool", "callback wait", "between rounds", *NODE_PHASES}
     if form == "stream" and (begun or end == "deadline"):
         # At the deadline, 30 s of silence have begun the reply with a sign of life.
         return "event timeout" if end == "deadline" else "event {'interrupted': True}"
@@ -210,10 +248,13 @@ async def test_after_done_nothing_is_left(tmp_path, autojump_clock, stream):
 
 
 def matrix():
-    rows = ["| form | phase | " + " | ".join(ENDS) + " |", "|---" * (len(ENDS) + 2) + "|"]
+    ends = [*ENDS, NODE_DEATH]
+    rows = ["| form | phase | " + " | ".join(ends) + " |", "|---" * (len(ends) + 2) + "|"]
     for form in FORMS:
         for phase in PHASES:
             cells = [expected(form, phase, end) or "kept as failed or interrupted" for end in ENDS]
+            is_there = phase in NODE_PHASES
+            cells.append((expected(form, phase, NODE_DEATH) or "completed") if is_there else "–")
             rows.append(f"| {form} | {phase} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 

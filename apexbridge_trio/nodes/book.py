@@ -96,11 +96,13 @@ class TaskBook:
         """
         task.end(state, output, error)
         assert task.ending is not None
-        ending, row = task.ending, change_of(task.ending)
+        ending, is_new = task.ending, not task.is_stored
+        row = row_of(ending) if is_new else change_of(ending)
+        task.is_stored = True
         notice = _notice(task, state, error) if owes else None
 
         def write() -> None:
-            self._written.advance_task(row)
+            (self._written.add_task if is_new else self._written.advance_task)(row)
             if notice is not None:
                 self._notices.owe(notice)
 

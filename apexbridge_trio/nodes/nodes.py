@@ -85,7 +85,7 @@ class Nodes:
         self.registry = Registry(
             self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, _on_change
         )
-        queue = TaskQueue(self.registry, config.max_queued)
+        self._queue = queue = TaskQueue(self.registry, config.max_queued)
         book = TaskBook(journal, queue, read=self.rows, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
@@ -263,6 +263,7 @@ class Nodes:
     def sweep(self) -> None:
         """Forget what is over: absences, what was never confirmed, and tasks that ended long ago."""
         self.registry.forget_absence(self.config.rejoin_grace_s)
+        self._queue.give_up()
         for node in self.registry:
             self.reports.forget_unconfirmed(node)
         if trio.current_time() >= self._delete_at:

@@ -67,11 +67,21 @@ class TaskQueue:
         if (node := choose(self._nodes, task)) is not None:
             grant(node, task)
             return
-        if not any(_may_come(node) and can_run(node, task) for node in self._nodes):
-            raise NoNode(f"No node that is online can run {task.record.tool}.", retry_after_s=RETRY_AFTER_S)
+        if not self._has_hope(task):
+            raise no_node(task)
         if len(self._waiting) >= self._most:
             raise Overloaded("All nodes are busy, and many tasks wait already.", retry_after_s=RETRY_AFTER_S)
         insort(self._waiting, (-task.record.priority, next(self._number), task))
+
+    def give_up(self) -> None:
+        """Let those go that wait for nodes of which none may come back; they are granted nothing."""
+        for entry in self._waiting.copy():
+            if not self._has_hope(entry[2]):
+                self._waiting.remove(entry)
+                entry[2].granted.set()
+
+    def _has_hope(self, task: NodeTask) -> bool:
+        return any(_may_come(node) and can_run(node, task) for node in self._nodes)
 
     def discard(self, task: NodeTask) -> None:
         """Take a task out, if it waits."""
@@ -96,6 +106,11 @@ class TaskQueue:
 
 def _may_come(node: Node) -> bool:
     return node.takes_tasks or node.away_since is not None or (node.link is not None and not node.is_ready)
+
+
+def no_node(task: NodeTask) -> NoNode:
+    """Return why a task can not be run."""
+    return NoNode(f"No node that is online can run {task.record.tool}.", retry_after_s=RETRY_AFTER_S)
 
 
 def grant(node: Node, task: NodeTask) -> None:

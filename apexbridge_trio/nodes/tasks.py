@@ -18,7 +18,7 @@ from apexbridge_trio.journal import Entry
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.book import TaskBook, fault
 from apexbridge_trio.nodes.node import Node
-from apexbridge_trio.nodes.queue import TaskQueue, grant
+from apexbridge_trio.nodes.queue import TaskQueue, grant, no_node
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.protocol.frames import TaskAssign, TaskCancel
 
@@ -111,6 +111,7 @@ class NodeTasks:
         that it did, at most `cancel_wait_s`; a flight whose node has not is left as not confirmed.
 
         Raises:
+            NoNode: None could take it, and none may come back.
             StoreUnusable: The disk failed.
         """
         task.flight = flight
@@ -137,6 +138,7 @@ class NodeTasks:
             if task.ending is not None:
                 await task.news()
                 continue
+            self._queue.discard(task)
             self._cancel_on_node(task, "its time is over")
             error = fault("timeout", "Its time was over.")
             await self._book.end(task, "timed_out", error=error, owes=task.is_detached).wait()
@@ -146,10 +148,20 @@ class NodeTasks:
             await task.news()
         elif task.node is None:
             await task.granted.wait()
+            if task.node is None:
+                await self._give_up(task)
         elif not task.is_sent:
             await self._assign(task)
         else:
             await self._watch(task)
+
+    async def _give_up(self, task: NodeTask) -> None:
+        """End a task that no node will take any more."""
+        why = no_node(task)
+        if not task.is_stored:
+            raise why
+        error = fault(why.code, why.message)
+        await self._book.end(task, "failed", error=error, owes=task.is_detached).wait()
 
     async def _assign(self, task: NodeTask) -> None:
         assert task.node is not None

@@ -393,6 +393,36 @@ class TestQueue:
                 assert (reply.status, reply.json["error"]["code"]) == (503, "overloaded")
                 assert int(reply.headers["retry-after"]) >= 1
 
+    async def test_what_waits_for_a_node_that_never_comes_back_is_told_so(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path) as world, joined(world, config=ONE_AT_A_TIME) as node:
+            key = key_for(world, "admin")
+            async with asked(world), asked(world) as waiting:
+                await node.task()
+                body = {"toolName": "echo"}
+                reply = await world.ask("POST", "/v1/tasks", body, f"Authorization: Bearer {key}")
+                began = trio.current_time()
+                await node.stream.aclose()
+                assert "no_node" in content(await waiting.reply())
+                assert trio.current_time() - began < 20
+                assert state_of(world, reply.json["taskId"]) == "failed"
+            await settled(lambda: world.look() == QUIET)
+
+    async def test_one_whose_time_is_over_leaves_the_queue(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path, nodes={"task_timeout_s": 5.0}) as world:
+            async with joined(world, config=ONE_AT_A_TIME) as node:
+                key = key_for(world, "admin")
+                body = {"toolName": "echo", "timeout": 60_000}
+                first = await world.ask("POST", "/v1/tasks", body, f"Authorization: Bearer {key}")
+                await node.task()
+                assert "Its time was over" in content(await world.chat(use()))
+                assert world.hub.nodes.tasks.queued == 0
+                await node.answer(first.json["taskId"], 1)
+                await settled(lambda: world.look() == QUIET)
+
     async def test_a_client_that_leaves_the_queue_is_not_served(
         self, tmp_path: Path, autojump_clock: object
     ) -> None:

@@ -32,7 +32,6 @@ from apexbridge_trio.protocol.frames import (
     NodeUnregister,
     TaskAssign,
     TaskCancel,
-    TaskFault,
     TaskResult,
     ToolName,
     ToolSpec,
@@ -243,7 +242,7 @@ def _result(data: Raw) -> Event:
     if said.status == "success":
         return TaskResult(said.request_id, result=said.result)
     message = said.error if isinstance(said.error, str) else _text(said.error)
-    return TaskResult(said.request_id, success=False, error=TaskFault(message[:_LONGEST_TEXT]))
+    return TaskResult(said.request_id, success=False, error=message[:_LONGEST_TEXT])
 
 
 def _placeholders(data: Raw) -> Placeholders:

@@ -26,7 +26,7 @@ class Home:
 
     Args:
         folder: Holds the id, kept results, and ``plugins/<plugin>`` as the state of each plugin.
-        node_id: The same after each start.
+        node_id: The same after each start, also if the name's folder came from elsewhere.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ def open_home(state: Path, name: str, node_id: str | None = None) -> Iterator[Ho
         raise ConfigInvalid(f"can not use {folder}: {fault.strerror}") from None
     try:
         _take(lock, folder)
-        yield Home(folder, node_id or _kept_id(folder / _ID))
+        yield Home(folder, node_id or _kept_id(folder / _ID, name))
     finally:
         os.close(lock)
 
@@ -74,12 +74,13 @@ def _take(lock: int, folder: Path) -> None:
         raise ConfigInvalid(f"another agent runs with {folder}: give this one another --name") from None
 
 
-def _kept_id(file: Path) -> str:
+def _kept_id(file: Path, name: str) -> str:
+    """Return the id of all starts: the name, for people, where it can be an id."""
     try:
         kept = file.read_text("ascii").strip() if file.is_file() else ""
         if is_sane(kept):
             return kept
-        made = new_id("node")
+        made = name if is_sane(name) else new_id("node")
         unfinished = file.with_suffix(".tmp")
         unfinished.write_text(f"{made}\n", "ascii")
         unfinished.replace(file)

@@ -7,6 +7,7 @@ from apexbridge_trio.errors import ConfigInvalid
 def test_the_id_is_the_same_after_each_start(tmp_path):
     with open_home(tmp_path, "attic") as first:
         assert first.folder == tmp_path / "nodes/attic"
+        assert first.node_id == "attic"
     with open_home(tmp_path, "attic") as again, open_home(tmp_path, "cellar") as other:
         assert again.node_id == first.node_id
         assert other.node_id != first.node_id
@@ -30,7 +31,11 @@ def test_an_id_that_can_not_be_one_is_refused_or_made_anew(tmp_path):
     (tmp_path / "nodes/attic").mkdir(parents=True)
     (tmp_path / "nodes/attic/id").write_text("a b\n")
     with open_home(tmp_path, "attic") as home:
-        assert home.node_id.startswith("node_")
+        assert home.node_id == "attic"
+    with open_home(tmp_path, "客厅") as unnamed:
+        assert unnamed.node_id.startswith("node_")
+    with open_home(tmp_path, "客厅") as again:
+        assert again.node_id == unnamed.node_id
     (tmp_path / "nodes/attic/id").write_bytes(b"\xff")
     with pytest.raises(ConfigInvalid, match="can not use"):
         with open_home(tmp_path, "attic"):

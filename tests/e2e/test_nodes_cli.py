@@ -134,7 +134,7 @@ async def shell(line: str, place: Path) -> AsyncIterator[Shell]:
 async def joined(home: House, name: str, place: Path, more: str = "") -> AsyncIterator[str]:
     """Join a node by the line of an invitation, and return its id."""
     async with shell((await home.invite(name)).strip() + more, place) as running:
-        yield await running.says(r"registered.* node=(\w+)")
+        yield await running.says(r"registered.* node=(\S+)")
 
 
 async def test_a_node_joins_by_the_printed_line_and_works(tmp_path):

@@ -122,6 +122,7 @@ class Remote(trio.abc.AsyncResource):
         """Have the node end it, and wait for its word, not longer than an interrupt does."""
         node, task = self._node, self._task
         if node is None or node.link is None:
+            self._flight.is_unconfirmed = True  # it may go on there; nobody can ask
             return
         task.confirmed = trio.Event()
         node.ongoing[task.id] = task.confirmed

@@ -253,6 +253,9 @@ class TestTasks:
             assert task.callback is not None
             assert task.callback["mode"] == "http"
             path = "/plugin-callback" + task.callback["url"].partition("/plugin-callback")[2]
+            progress = {"status": "progress", "progress": 0.5, "message": "half"}
+            assert (await world.ask("POST", path, progress)).status == 200
+            assert state_of(world, task_id) == "assigned"
             reply = await world.ask("POST", path, {"status": "success", "output": {"n": 1}})
             assert (reply.status, reply.json["taskId"]) == (200, task_id)
             await settled(lambda: state_of(world, task_id) == "succeeded")
@@ -260,6 +263,8 @@ class TestTasks:
             assert again.json["duplicate"] is True
             other = await world.ask("POST", path, {"status": "success", "output": {"n": 2}})
             assert other.status == 409
+            late = {"status": "failed", "error": "no"}
+            assert (await world.ask("POST", path, late)).status == 409
             forged = path.replace(task_id, "task_other")
             assert (await world.ask("POST", forged, {"status": "success"})).status == 403
 

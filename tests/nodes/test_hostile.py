@@ -157,7 +157,7 @@ async def test_a_log_that_is_a_flood_is_not_written(
         await node.hear(TaskResultAck)
         said = capsys.readouterr()
         lines = (said.err + said.out).count("node says")
-        assert 500 < lines <= 601
+        assert 500 < lines <= 640  # a minute's worth, and what a second or two bring
         assert "secret-of-mine" not in said.err + said.out
 
 

@@ -101,7 +101,7 @@ def test_a_node_is_up_without_its_hub_and_stops_cleanly(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "apexbridge_trio", *words]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as node:
             try:
-                told = []
+                told: list[str] = []
                 while "READY=1" not in told or not any("not connected" in line for line in told):
                     told += manager.recv(4096).decode().splitlines()
                 node.send_signal(signal.SIGTERM)

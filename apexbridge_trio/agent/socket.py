@@ -113,7 +113,16 @@ async def connect(address: HubAddress) -> trio.abc.Stream:
     except trio.BrokenResourceError as fault:
         raise Unreachable(f"no TLS: {_told(fault.__cause__)}") from None
     except OSError as fault:
-        raise Unreachable(fault.strerror or str(fault)) from None
+        raise Unreachable(_first(fault)) from None
+
+
+def _first(fault: OSError) -> str:
+    """Say why; of several addresses that were tried, for the first."""
+    cause: BaseException | None = fault.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    told = cause if isinstance(cause, OSError) else fault
+    return told.strerror or str(fault)
 
 
 def _told(fault: BaseException | None) -> str:

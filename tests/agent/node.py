@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from apexbridge_trio.agent import Agent, Door, Kept, Profile
+from apexbridge_trio.agent.link import Link
 from apexbridge_trio.config import Secret
 from apexbridge_trio.plugins import CallContext, Later, Plugins
 from apexbridge_trio.plugins.tool import Kind
@@ -85,6 +86,11 @@ class Node:
     kept: Kept
     plugins: Plugins
     ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def link(self) -> Link:
+        assert self.agent._link is not None
+        return self.agent._link
 
     def offer(self, *tools: Bell) -> None:
         """Exchange what it can, as a changed folder does."""

@@ -10,7 +10,7 @@ from apexbridge_trio.agent import link as link_room
 from apexbridge_trio.agent import outbox as outbox_room
 from apexbridge_trio.agent import registration as registration_room
 from apexbridge_trio.agent.address import HubAddress
-from apexbridge_trio.agent.socket import Unreachable, connect
+from apexbridge_trio.agent.socket import Ear, Unreachable, connect
 from apexbridge_trio.protocol.frames import (
     ChannelError,
     Drain,
@@ -22,6 +22,10 @@ from apexbridge_trio.protocol.frames import (
 )
 from tests.agent.node import Bell, open_node
 from tests.fakes.nodes_hub import KEY, FakeHub
+
+
+async def for_ever(*_):
+    await trio.sleep_forever()
 
 
 def warnings(lines):
@@ -69,13 +73,13 @@ async def test_a_refused_upgrade_is_told_in_words_once_and_tried_for_ever(
     assert max(waits) < 31
 
 
-async def test_a_hub_that_asks_for_patience_gets_it(tmp_path, autojump_clock):
+async def test_a_hub_that_asks_for_patience_gets_it(tmp_path, autojump_clock, monkeypatch):
     hub = FakeHub()
 
     async def reject(request):
         await request.reject(503, extra_headers=[(b"Retry-After", b"7")])
 
-    hub.on_request = reject
+    monkeypatch.setattr(hub, "on_request", reject)
     async with hub.open(), open_node(tmp_path, hub):
         while len(hub.dialled) < 3:
             await trio.sleep(1)
@@ -83,7 +87,7 @@ async def test_a_hub_that_asks_for_patience_gets_it(tmp_path, autojump_clock):
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/1.1 101 x\r\n\r\n", None])
-async def test_what_is_no_hub_is_said_to_be_none(tmp_path, autojump_clock, answer):
+async def test_what_is_no_hub_is_said_to_be_none(tmp_path, autojump_clock, monkeypatch, answer):
     hub = FakeHub()
 
     async def serve(stream):
@@ -93,7 +97,7 @@ async def test_what_is_no_hub_is_said_to_be_none(tmp_path, autojump_clock, answe
         await stream.send_all(answer)
         await stream.aclose()
 
-    hub.serve = serve
+    monkeypatch.setattr(hub, "serve", serve)
     with log.capture() as lines:
         async with hub.open(), open_node(tmp_path, hub):
             while len(hub.dialled) < 3:
@@ -141,7 +145,7 @@ async def test_a_lost_link_stops_nothing_and_results_come_with_the_next(tmp_path
         assert node.kept._entries.keys() == {"task_1"}
         hub.is_gone = False
         again = await hub.wire(1)
-        assert sorted((await again.hear(NodeRegister)).active_tasks) == ["task_1", "task_2"]
+        assert sorted((await again.hear(NodeRegister)).active_tasks or ()) == ["task_1", "task_2"]
         assert (await again.result_of("task_1")).success
         gong.let_go()
         assert (await again.result_of("task_2")).success
@@ -197,21 +201,11 @@ async def test_a_silent_hub_is_left(tmp_path, autojump_clock, is_answered):
                 await trio.sleep(600)
                 assert len(hub.wires) == 1
             else:
-                go_deaf(wire)
+                wire.go_deaf()
                 await hub.wire(1)
                 assert 2.9 <= trio.current_time() - start <= 5
     if not is_answered:
         assert warnings(lines) == ["the hub was silent for 3 s"]
-
-
-async def for_ever(*_):
-    await trio.sleep_forever()
-
-
-def go_deaf(wire):
-    """Take nothing and say nothing any more, as the far end of a half-open connection."""
-    wire.socket._stream.receive_some = for_ever
-    wire.socket._stream.send_all = for_ever
 
 
 async def test_a_hub_that_never_decides_is_left(tmp_path, autojump_clock):
@@ -326,13 +320,12 @@ async def test_a_hub_that_does_not_read_is_cut_and_loses_nothing(tmp_path, autoj
         async with hub.open(), open_node(tmp_path, hub, ping, most=20) as node:
             wire = await hub.wire()
             await wire.hear(Heartbeat)
-            link = node.agent._link
-            link._socket._stream.send_all = for_ever
+            monkeypatch.setattr(node.link._socket._stream, "send_all", for_ever)
             for number in range(8):
                 await wire.assign(f"t{number}", "ping")
             again = await hub.wire(1)
             # The last ones may still have been on the wire.
-            assert len((await again.hear(NodeRegister)).active_tasks) >= 6
+            assert len((await again.hear(NodeRegister)).active_tasks or ()) >= 6
             ping.let_go()
             await again.result_of("t0")
             await node.kept.empty()
@@ -373,6 +366,7 @@ async def test_a_node_leaves_in_order(tmp_path, autojump_clock):
         assert (await wire.result_of("task_1")).success
         await wire.hear(NodeUnregister)
         await wire.closed()
+    assert wire.socket.closed
     assert wire.socket.closed.code == 1000
     assert node.ended.is_set()
     assert (len(hub.wires), len(ping.calls)) == (1, 1)
@@ -412,7 +406,7 @@ async def test_an_end_is_bounded_whatever_the_hub_does(tmp_path, autojump_clock,
                 hub.is_gone = True
                 await wire.close(1001)
             if hub_is == "deaf":
-                go_deaf(wire)
+                wire.go_deaf()
             if hub_is == "without a word":
                 hub.is_silent = True
             start = trio.current_time()
@@ -439,7 +433,7 @@ async def test_the_hub_sets_the_pace_within_reason(tmp_path, autojump_clock):
         for _ in range(20):
             await wire.hear(Heartbeat)
         assert trio.current_time() - start == pytest.approx(10, abs=0.6)
-        link = node.agent._link
+        link = node.link
         assert link._timeout_s == 1.0
         link._take_pace({})
         assert (link._interval_s, link._timeout_s) == (0.5, 1.5)
@@ -461,7 +455,66 @@ async def test_no_host_no_port_no_tls(monkeypatch):
                 with pytest.raises(Unreachable, match="no TLS"):
                     await connect(HubAddress("127.0.0.1", port, is_tls=True))
             taken.close()
-            with pytest.raises(Unreachable):
+            with pytest.raises(Unreachable, match="Connection refused"):
                 await connect(HubAddress("127.0.0.1", port, is_tls=False))
             with pytest.raises(Unreachable):
                 await connect(HubAddress("no.such.host.invalid", 80, is_tls=False))
+
+
+async def test_a_long_message_is_a_sign_of_life_as_long_as_it_is_taken(autojump_clock):
+    near, far = trio.testing.lockstep_stream_pair()
+    heard = []
+    async with Ear(near) as ear, far, trio.open_nursery() as nursery:
+        ear.heard = lambda: heard.append(trio.current_time())
+        nursery.start_soon(ear.send_all, b"x" * 200_000)
+        taken = 0
+        while taken < 200_000:
+            taken += len(await far.receive_some(65_536))
+            await trio.sleep(1)
+        assert len(heard) == 3
+        nursery.start_soon(far.send_all, b"pong")
+        assert await ear.receive_some() == b"pong"
+        assert len(heard) == 4
+        nursery.start_soon(far.receive_some)
+        await ear.wait_send_all_might_not_block()
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_what_the_hub_gives_up_but_is_done_is_delivered_all_the_same(tmp_path, autojump_clock):
+    hub, ping = FakeHub(acks=False), Bell("ping")
+    async with hub.open(), open_node(tmp_path, hub, ping) as node:
+        wire = await hub.wire()
+        await wire.hear(NodeRegister)
+        await wire.assign("task_1", "ping")
+        await wire.result_of("task_1")
+        hub.acks, hub.resume = True, lambda said: {"keep": [], "cancel": said.active_tasks or []}
+        await wire.close(1001)
+        again = await hub.wire(1)
+        assert (await again.result_of("task_1")).success
+        await node.kept.empty()
+        node.link.deliver("task_1")  # it was acknowledged while it waited to be sent again
+        await again.hear(Heartbeat)
+        assert len([said for said in again.said if isinstance(said, TaskResult)]) == 1
+
+
+async def test_a_duplicate_has_nothing_to_say_until_it_is_admitted(tmp_path, autojump_clock):
+    hub, ping = FakeHub(), Bell("ping", holds=True)
+    with log.capture():
+        async with hub.open(), open_node(tmp_path, hub, ping) as node:
+            wire = await hub.wire()
+            await wire.hear(Heartbeat)
+            await wire.assign("task_1", "ping")
+            await ping.called()
+            hub.refusal = "duplicate_node"
+            await wire.close(1001)
+            again = await hub.wire(1)
+            register = await again.hear(NodeRegister)
+            await trio.sleep(1)
+            ping.let_go()
+            node.offer(ping, Bell("gong"))
+            log.get_logger("agent").warning("nobody hears this")
+            await trio.sleep(100)
+            assert again.said == [register]
+            await again.admit(register)
+            assert (await again.result_of("task_1")).success
+            assert node.agent._specs[1].name == "gong"

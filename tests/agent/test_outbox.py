@@ -5,7 +5,7 @@ from apexbridge_trio.agent.outbox import KeptResult, Outbox
 
 
 async def drained(outbox: Outbox) -> list[object]:
-    found = []
+    found: list[object] = []
     with trio.move_on_after(1):
         while True:
             found.append(await outbox.next())

@@ -5,7 +5,7 @@ from msgspec import Raw
 from apexbridge_trio.agent import outcome
 from apexbridge_trio.agent.outcome import arguments_of, callback_of, done, of_fault
 from apexbridge_trio.errors import DeadlinePassed, Interrupted, ToolFailed, ToolTimeout
-from apexbridge_trio.plugins import Pending
+from apexbridge_trio.plugins import CallbackAddress, Pending
 from apexbridge_trio.protocol.frames import TaskAssign
 
 BASE = "https://hub.example/plugin-callback/~apx_cb_token"
@@ -55,7 +55,7 @@ def test_arguments():
 
 def test_a_callback_is_split_at_its_token():
     found = callback_of({"mode": "http", "url": f"{BASE}/echo/task_1"})
-    assert (found.base_url, found.token) == (BASE, "apx_cb_token")
+    assert found == CallbackAddress(BASE, "apx_cb_token")
 
 
 @pytest.mark.parametrize(

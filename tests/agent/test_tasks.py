@@ -105,9 +105,11 @@ async def test_a_deadline_counts_from_the_assignment(tmp_path, autojump_clock):
         await wire.assign("runs", "ping", remaining_ms=5000)
         await wire.assign("waits", "ping", remaining_ms=2000)
         result = await wire.result_of("waits")
-        assert (result.error.code, trio.current_time() - start) == ("timeout", pytest.approx(2))
+        assert result.error.code == "timeout"
+        assert trio.current_time() - start == pytest.approx(2)
         result = await wire.result_of("runs")
-        assert (result.error.code, trio.current_time() - start) == ("timeout", pytest.approx(5))
+        assert result.error.code == "timeout"
+        assert trio.current_time() - start == pytest.approx(5)
         assert (len(ping.calls), ping.cancelled) == (1, 1)
         await wire.assign("late", "ping", remaining_ms=0)
         assert (await wire.result_of("late")).error.code == "timeout"
@@ -280,10 +282,12 @@ async def test_heartbeats_tell_how_busy_it_is(tmp_path, autojump_clock):
     async with hub.open(), open_node(tmp_path, hub, ping, most=1):
         wire = await hub.wire()
         first = await wire.hear(Heartbeat)
+        assert first.stats
         assert (first.status, first.stats["activeTasks"]) == ("online", 0)
         await wire.assign("task_1", "ping")
         await ping.called()
         start = trio.current_time()
         second = await wire.hear(Heartbeat)
+        assert second.stats
         assert (second.status, second.load, second.stats["activeTasks"]) == ("busy", 1, 1)
         assert trio.current_time() - start <= 10

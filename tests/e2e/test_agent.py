@@ -250,14 +250,9 @@ async def test_a_frozen_hub_is_left_and_found_again(tmp_path):
     async with open_machine(tmp_path, hub) as machine, machine.agent() as agent:
         wire, _ = await joined(hub)
         # As after SIGSTOP: the sockets are there, and nobody is behind them.
-        wire.socket._stream.receive_some = _for_ever
-        wire.socket._stream.send_all = _for_ever
+        wire.go_deaf()
         await joined(hub, 1)
         assert "the hub was silent for 0.9 s" in agent.said.decode()
-
-
-async def _for_ever(*_: Any) -> None:
-    await trio.sleep_forever()
 
 
 async def test_no_work_delays_a_heartbeat(tmp_path):

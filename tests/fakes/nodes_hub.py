@@ -84,6 +84,11 @@ class Wire:
         await self.socket._send(CloseConnection(code=code))
         await self.closed()
 
+    def go_deaf(self) -> None:
+        """Take nothing and say nothing any more, as the far end of a half-open connection."""
+        for name in ("receive_some", "send_all"):
+            setattr(self.socket._stream, name, _for_ever)
+
     async def closed(self) -> None:
         while not self.is_closed:
             await self._news.wait()
@@ -151,6 +156,10 @@ class Wire:
     def _wake(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+async def _for_ever(*_: object) -> None:
+    await trio.sleep_forever()
 
 
 def _keep_all(register: NodeRegister) -> dict[str, list[str]]:

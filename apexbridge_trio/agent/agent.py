@@ -25,8 +25,9 @@ import trio
 from apexbridge_trio.agent import machine
 from apexbridge_trio.agent.address import HubAddress
 from apexbridge_trio.agent.backoff import Backoff
+from apexbridge_trio.agent.ended import Ended
 from apexbridge_trio.agent.kept import Kept
-from apexbridge_trio.agent.link import Ended, Link
+from apexbridge_trio.agent.link import Link
 from apexbridge_trio.agent.outcome import failed
 from apexbridge_trio.agent.registration import Profile, registration, specs_of
 from apexbridge_trio.agent.socket import Connect, connect
@@ -159,7 +160,11 @@ class Agent:
                 text = "The hub does not take a result of this size."
                 await self._kept.keep(failed(ended.too_large, "result_too_large", text))
             delay_s = self._backoff.after_end(
-                trio.current_time(), held=ended.held, slow=ended.is_slow, least_s=ended.retry_after_s
+                trio.current_time(),
+                held=ended.held,
+                slow=ended.is_slow,
+                has_work=bool(self.tasks.active),
+                least_s=ended.retry_after_s,
             )
             if not self._is_leaving:
                 self._note_end(ended, delay_s)

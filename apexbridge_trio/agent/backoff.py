@@ -19,6 +19,9 @@ from typing import Final
 
 FIRST_S: Final = 0.5
 LONGEST_S: Final = 30.0
+# For an agent that has something for the hub: below the grace in which a hub that has come back waits
+# for it before it gives its tasks up (`nodes.rejoin_grace_s`, 10 s).
+LONGEST_WITH_WORK_S: Final = 8.0
 
 
 class Backoff:
@@ -32,13 +35,22 @@ class Backoff:
         self._jitter = jitter
         self._missed_since: float | None = None
 
-    def after_end(self, now: float, *, held: bool = False, slow: bool = False, least_s: float = 0.0) -> float:
+    def after_end(
+        self,
+        now: float,
+        *,
+        held: bool = False,
+        slow: bool = False,
+        has_work: bool = False,
+        least_s: float = 0.0,
+    ) -> float:
         """Return how long to wait, after a connection that ended or was never made.
 
         Args:
             now: The time.
             held: It was a good one for a while: what was before it does not count any more.
             slow: Asking again soon is of no use; a person has to change something first.
+            has_work: Tasks run, or results wait for the hub.
             least_s: What the hub asked for.
         """
         if held or self._missed_since is None:
@@ -47,7 +59,8 @@ class Backoff:
         if slow:
             return least_s + self._of(LONGEST_S, later=True)
         # Who was asked for patience together with others does not come back together with them either.
-        window_s = min(LONGEST_S, max(FIRST_S, least_s, missed_s))
+        longest_s = LONGEST_WITH_WORK_S if has_work else LONGEST_S
+        window_s = min(longest_s, max(FIRST_S, least_s, missed_s))
         return least_s + self._of(window_s, later=missed_s > 0)
 
     def _of(self, window_s: float, *, later: bool) -> float:

@@ -17,17 +17,17 @@ registered   takes tasks, delivers results, is heard of
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import trio
 import trio_websocket
 
 from apexbridge_trio.agent.address import HubAddress
-from apexbridge_trio.agent.kept import Kept
+from apexbridge_trio.agent.ended import BROKEN, Ended, closed, refused
+from apexbridge_trio.agent.kept import SMALL_BYTES, Kept
 from apexbridge_trio.agent.outbox import KeptResult, Outbox
 from apexbridge_trio.agent.registration import first_of
-from apexbridge_trio.agent.socket import Connect, Ear, Refused, Unreachable, connect, refusal_of, upgrade
+from apexbridge_trio.agent.socket import Connect, Ear, Unreachable, connect, refusal_of, upgrade
 from apexbridge_trio.config import Secret
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.channel import HubSaid, NodeEnd, Rejected
@@ -59,8 +59,6 @@ FAREWELL_S: Final = 2.0
 # A hub that has not said in this time whether it takes the node never will.
 REGISTER_S: Final = 30.0
 
-TOO_LARGE: Final = 1009
-REPLACED: Final = 4001
 DUPLICATE: Final = "duplicate_node"
 
 T = TypeVar("T", bound=Exception)
@@ -78,36 +76,6 @@ class Work(Protocol):
     def cancel(self, task_id: str, reason: str = "") -> None:
         """Stop one."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a connection ended.
-
-    Args:
-        reason: For people.
-        held: It was registered for a good while.
-        is_slow: Trying again soon is of no use.
-        retry_after_s: What the hub asked for.
-        too_large: The task whose result the hub does not take for its size.
-        is_ours: The node has left on purpose.
-    """
-
-    reason: str
-    held: bool = False
-    is_slow: bool = False
-    retry_after_s: float = 0.0
-    too_large: str = ""
-    is_ours: bool = False
-
-
-# What is told, by the status of an upgrade that was refused.
-_REFUSALS: Final = {
-    401: "the hub does not know this key, or it is not one of a node",
-    403: "the key is one that may not do this; a node's has the scope node",
-    404: "there is no hub at this address, or one that takes no nodes",
-    503: "the hub is full, or about to end",
-}
 
 
 class Link:
@@ -152,7 +120,8 @@ class Link:
         self._registered_at: float | None = None
         self._is_partial = False
         self._is_pinging = False
-        self._last_result = ""
+        # Results that were sent on this link, and their sizes.
+        self._unacknowledged: dict[str, int] = {}
         self._interval_s = INTERVAL_S
         self._timeout_s = TIMEOUT_S
         self._hurry = trio.Event()
@@ -175,7 +144,7 @@ class Link:
             async with Ear(stream) as ear:
                 await self._talk(ear)
         except* trio_websocket.ConnectionRejected as group:
-            self._note(_refused(refusal_of(_first(group))))
+            self._note(refused(refusal_of(_first(group))))
         except* Unreachable as group:
             self._note(Ended(reason=str(_first(group))))
         # The boundary of a connection: whatever the library or the hub makes of it, the node goes on.
@@ -262,12 +231,18 @@ class Link:
     def _held(self) -> bool:
         return self._registered_at is not None and trio.current_time() - self._registered_at >= HELD_S
 
+    def _largest(self) -> str:
+        """Return the task whose result the hub may find too large; a small one is never to blame."""
+        large = {task_id: size for task_id, size in self._unacknowledged.items() if size > SMALL_BYTES}
+        return max(large, key=lambda task_id: large[task_id], default="")
+
     async def _read(self) -> None:
         while True:
             try:
                 text = await self._socket.get_message()
-            except trio_websocket.ConnectionClosed as closed:
-                self._note(_closed(closed.reason, held=self._held(), last_result=self._last_result))
+            except trio_websocket.ConnectionClosed as end:
+                code, words = (end.reason.code, end.reason.reason) if end.reason else (BROKEN, None)
+                self._note(closed(code, words or "", held=self._held(), largest=self._largest()))
                 return
             self._hear(self._end.receive(text))
 
@@ -278,7 +253,7 @@ class Link:
                 result = await self._kept.load(entry.task_id)
                 if result is None:
                     continue
-                self._last_result = entry.task_id
+                self._unacknowledged[entry.task_id] = len(memoryview(result.result))
                 result.node_id = self._end.node_id
                 entry = self._end.end_task(result)
             try:
@@ -326,6 +301,7 @@ class Link:
             case TaskCancel():
                 self._work.cancel(said.task_id, said.reason)
             case TaskResultAck(success=True):
+                self._unacknowledged.pop(said.task_id, None)
                 self._kept.drop(said.task_id)
             case TaskResultAck():
                 log.warning("the hub has not taken a result", task=said.task_id, reason=said.message)
@@ -341,7 +317,7 @@ class Link:
     def _on_registered(self, said: NodeRegistered) -> None:
         self._answered.set()
         if not said.success:
-            self._on_refused(said)
+            self._onrefused(said)
             return
         self._take_pace(said.heartbeat or {})
         if self._registered_at is None:
@@ -357,7 +333,7 @@ class Link:
             self._is_partial = False
             self.register()
 
-    def _on_refused(self, said: NodeRegistered) -> None:
+    def _onrefused(self, said: NodeRegistered) -> None:
         if said.code == DUPLICATE:
             log.warning("another agent is registered with this node's id; waiting until it leaves")
             self._on_state("refused")
@@ -370,26 +346,6 @@ class Link:
         self._interval_s = min(max(interval_s, _SHORTEST_S), _LONGEST_S)
         # Two signs of life fit into the patience of either end.
         self._timeout_s = min(max(timeout_s, 2 * self._interval_s), 3 * _LONGEST_S)
-
-
-def _refused(refused: Refused) -> Ended:
-    reason = _REFUSALS.get(refused.status, "there is no hub at this address that takes nodes")
-    is_slow = refused.status not in {429, 500, 502, 503, 504}
-    return Ended(
-        reason=f"{reason} (HTTP {refused.status})", is_slow=is_slow, retry_after_s=refused.retry_after_s
-    )
-
-
-def _closed(reason: trio_websocket.CloseReason | None, *, held: bool, last_result: str) -> Ended:
-    code = reason.code if reason else 1006
-    if code == REPLACED:
-        text = "another agent has taken this node's id by force; does each machine have an id of its own?"
-        return Ended(reason=text, is_slow=True)
-    if code == TOO_LARGE and last_result:
-        return Ended(reason="a result is too large for the hub", held=held, too_large=last_result)
-    said = f": {reason.reason}" if reason and reason.reason else ""
-    words = {1001: "the hub is about to end", 1006: "the connection broke"}
-    return Ended(reason=f"{words.get(code, f'the hub closed it with {code}')}{said}", held=held)
 
 
 def _first(group: BaseExceptionGroup[T]) -> T:

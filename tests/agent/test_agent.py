@@ -313,6 +313,21 @@ async def test_a_result_too_large_for_the_hub_is_replaced_by_its_failure(tmp_pat
     assert warnings(lines) == ["a result is too large for the hub"]
 
 
+async def test_a_small_result_is_never_too_large(tmp_path, autojump_clock):
+    hub, ping = FakeHub(acks=False), Bell("ping")
+    with log.capture() as lines:
+        async with hub.open(), open_node(tmp_path, hub, ping) as node:
+            wire = await hub.wire()
+            await wire.hear(NodeRegister)
+            await wire.assign("task_1", "ping")
+            await wire.result_of("task_1")
+            hub.acks = True
+            await wire.close(1009)
+            assert (await (await hub.wire(1)).result_of("task_1")).success
+            await node.kept.empty()
+    assert warnings(lines) == ["the hub closed it with 1009"]
+
+
 async def test_a_hub_that_does_not_read_is_cut_and_loses_nothing(tmp_path, autojump_clock, monkeypatch):
     monkeypatch.setattr(outbox_room, "MOST", 5)
     hub, ping = FakeHub(), Bell("ping", holds=True)

@@ -94,7 +94,9 @@ async def test_a_frozen_node_is_lost_its_work_moves_and_thawed_it_drops_it(tmp_p
 
 
 async def test_a_killed_hub_finds_its_tasks_again(tmp_path: Path) -> None:
-    async with house(tmp_path, SHORT) as first:
+    # With the default grace: an agent waits as long as the hub was away before it dials again.
+    toml = "[nodes]\nheartbeat_interval_s = 1.0\n"
+    async with house(tmp_path, toml) as first:
         port = first.hub.url.rpartition(":")[2]
         admin = first.admin.headers["authorization"]
         async with first.node("attic", "--max-concurrent", "8"):
@@ -107,7 +109,7 @@ async def test_a_killed_hub_finds_its_tasks_again(tmp_path: Path) -> None:
             first.hub.process.kill()
             await first.hub.process.wait()
             (tmp_path / "go").touch()
-            async with process.hub(tmp_path / "hub", SHORT, "--bind", f"127.0.0.1:{port}") as again:
+            async with process.hub(tmp_path / "hub", toml, "--bind", f"127.0.0.1:{port}") as again:
                 headers = {"Authorization": admin}
                 async with httpx.AsyncClient(trust_env=False, timeout=NET_S, headers=headers) as client:
                     second = House(tmp_path, again, client, first.node_key)

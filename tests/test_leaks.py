@@ -57,9 +57,15 @@ class Phases:
             if isinstance(said, TaskAssign) and self.phase == "on a node":
                 self.reached.set()
             if isinstance(said, TaskAssign) and self.phase == "in a node's own model call":
-                asked = {"model": "endless:50", "options": {"stream": True}, "task_id": said.task_id}
                 messages = [{"role": "user", "content": "x"}]
-                await node.tell(LlmRequest(request_id=said.task_id, messages=messages, **asked))
+                asked = LlmRequest(
+                    request_id=said.task_id,
+                    messages=messages,
+                    model="endless:50",
+                    options={"stream": True},
+                    task_id=said.task_id,
+                )
+                await node.tell(asked)
             if isinstance(said, LlmResponseStream):
                 self.reached.set()
 
@@ -144,7 +150,7 @@ async def run_case(state, form, phase, end):
             await settled(world)
             if end == "disconnect":
                 seen = "gone"
-            if end == NODE_DEATH:
+            if node and end == NODE_DEATH:
                 await node.stream.aclose()
             if form == "background":
                 assert (await client.reply()).status == 202

@@ -39,7 +39,10 @@ def parse_hub(url: str) -> HubAddress:
     Raises:
         ConfigInvalid: It is none, or it holds a key: those do not belong on a command line.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError:  # such as a bracket that is not closed; what it says may repeat a key
+        raise ConfigInvalid("--hub: it can not be read as an address") from None
     if parts.scheme not in _SCHEMES:
         raise ConfigInvalid(f"--hub: {parts.scheme}:// is none of {', '.join(_SCHEMES)}")
     if parts.username or parts.password or parts.query or parts.fragment or "_key=" in parts.path.lower():

@@ -30,6 +30,8 @@ def test_an_address_is_read(url, address, authority):
         ("http://", "no host"),
         ("http://hub:99999", "Port out of range"),
         ("http://hub:x", "Port could not be cast"),
+        ("http://[::1", "can not be read"),
+        ("http://apx_secret@hub\u2100", "can not be read"),
         ("http://apx_secret@hub", "--key-file"),
         ("ws://hub/abp-distributed-server/VCP_Key=secret", "--key-file"),
         ("http://hub?key=secret", "--key-file"),

@@ -157,6 +157,8 @@ class NodeLink:
                 await checkpoint()
 
     def _take(self, text: str | bytes) -> None:
+        if self._scope.cancel_called:  # it has ended; what the peer had sent already counts no more
+            return
         if self._is_first:
             self._choose_dialect(text)
         event = self._dialect.receive(text)

@@ -33,6 +33,8 @@ from apexbridge_trio.store import NodeRecord, NodeRows
 # Contract §2.1.
 PONG_S: Final = 2.0
 REPLACED: Final = 4001
+# Ours: an administrator has removed the node; what comes back is a new one.
+FORGOTTEN: Final = 4003
 # A node that is silent for so many of its intervals is gone.
 SILENT_INTERVALS: Final = 3
 
@@ -126,7 +128,11 @@ class Registry:
         return found
 
     def register(self, link: NodeLink, asked: NodeRegister) -> None:
-        """Let a node in, refuse it, or find out first whether another connection of its name lives."""
+        """Let a node in, refuse it, or find out first whether another connection of its name lives.
+
+        A connection is one node, or waits for one name: its last registration counts.
+        """
+        self._withdraw(link)
         node_id = asked.node_id or (link.node.id if link.node else new_id("node"))
         node = self._nodes.get(node_id)
         if node is not None and not _is_own(link.principal, node):
@@ -153,6 +159,8 @@ class Registry:
 
     def _admit(self, link: NodeLink, asked: NodeRegister, node_id: str) -> None:
         node = self._nodes.get(node_id)
+        if link.node is not None and link.node is not node:
+            self.leave(link, "it goes by another name now")
         before = node.record if node else None
         record = _record(before, link, asked, node_id)
         if node is None:
@@ -189,8 +197,9 @@ class Registry:
         interval_s = (asked.config.heartbeat.interval_ms or self._interval_s * 1000) / 1000
         resume = self.work.resume(node, asked) if is_new else {"keep": [], "cancel": []}
         node.is_ready, node.away_since = True, None
+        node.heard_ms = _now_ms()  # a sign of life, as a heartbeat is
         if is_new:
-            node.connected_ms = _now_ms()
+            node.connected_ms = node.heard_ms
         self._offers.clear()
         link.admit(
             NodeRegistered(
@@ -212,12 +221,18 @@ class Registry:
     def leave(self, link: NodeLink, reason: str) -> None:
         """Note that a connection has ended; its node is offline, if it was the one it has."""
         node = link.node
-        for other in self._nodes.values():
-            if other.suitors:
-                other.suitors = [suitor for suitor in other.suitors if suitor[0] is not link]
+        self._withdraw(link)
         if node is None or node.link is not link:
             return
         self._detach(node, reason)
+        self._let_in_next(node)
+
+    def _withdraw(self, link: NodeLink) -> None:
+        for node in self._nodes.values():
+            if node.suitors:
+                node.suitors = [suitor for suitor in node.suitors if suitor[0] is not link]
+
+    def _let_in_next(self, node: Node) -> None:
         node.suitors, suitors = [], node.suitors
         for suitor, asked in suitors:
             self.register(suitor, asked)
@@ -244,15 +259,20 @@ class Registry:
         self.work.ready(node)
 
     def forget(self, node: Node) -> None:
-        """Forget a node, and end its connection; its tasks are lost."""
+        """Forget a node, and end its connection (4003); its tasks are lost.
+
+        That is no ban: who has the key may register the name again, as a new node, and an agent that
+        is still running does so at once. To keep it out, revoke its key.
+        """
         self._nodes.pop(node.id, None)
         self._offers.clear()
         self._journal.post(partial(self._rows.forget_node, node.id), failed=_log_unwritten)
         if node.link is not None:
             link, node.link = node.link, None
-            link.end(1000, "an administrator has removed this node")
+            link.end(FORGOTTEN, "an administrator has removed this node")
         node.is_ready, node.away_since = False, -float("inf")
         self.work.away(node)
+        self._let_in_next(node)
 
     def forget_absence(self, grace_s: float) -> None:
         """Offer nothing more of nodes that have been away for longer."""

@@ -7,6 +7,8 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.nodes import Node, described
 from apexbridge_trio.web.replies import current_principal, reply, require_admin
 
+_FORGOTTEN = "The node is forgotten. An agent that still runs registers anew; to keep it out, revoke its key."
+
 
 def add_nodes(app: QuartTrio, hub: Hub) -> None:
     """Add the routes below ``/v1/nodes``, but for the tasks of one."""
@@ -26,7 +28,7 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     async def forget(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         registry.forget(found)
-        return reply({"status": "success", "nodeId": found.id, "message": "The node is forgotten."})
+        return reply({"status": "success", "nodeId": found.id, "message": _FORGOTTEN})
 
     @app.post("/v1/nodes/<node_id>/drain")
     async def drain(node_id: str) -> Response:

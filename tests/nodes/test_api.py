@@ -111,7 +111,7 @@ class TestNodes:
             task_id = await admin.create()
             await node.task()
             assert (await admin.ask("DELETE", "/v1/nodes/attic")).status == 200
-            assert await node.close_code() == 1000
+            assert await node.close_code() == 4003
             assert (await admin.ask("GET", "/v1/nodes/attic")).status == 404
             await settled(lambda: state_of(world, task_id) == "lost")
             async with connected(world, key_for(world, "node", tenant="others")) as other:

@@ -2,23 +2,29 @@
 
 An end is decided at once, in memory, by whoever comes first (`NodeTask.ending`), and counts when the
 journal has it: then the waiter wakes, the node is acknowledged and the slot is free. If it can not be
-written nothing has happened, and who brought it is told to bring it again.
+written nothing has happened, and who brought it is told to bring it again; an end for which nobody is
+there to try again is written as soon as the disk takes it (`write_again`).
 """
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.store import NodeRows, NodeTaskRecord, NodeTaskState, Notice, Tasks, change_of, row_of
 
 UNWRITTEN = "It could not be written; send it again."
+
+# Of a result that has no effect: it is the one that is kept, or too late, or none is kept yet.
+Late = Literal["known", "stale", "unwritten"]
 
 log = get_logger("nodes")
 
@@ -27,28 +33,20 @@ class TaskBook:
     """The tasks that have not ended, and the rows of all.
 
     Args:
-        read: The loop's connection to the rows.
-        written: The journal's.
+        written: The journal's connection to the rows.
         notices: The journal's connection to what owners are owed.
 
     Attributes:
         live: By id.
     """
 
-    def __init__(
-        self, journal: Journal, queue: TaskQueue, *, read: NodeRows, written: NodeRows, notices: Tasks
-    ) -> None:
+    def __init__(self, journal: Journal, queue: TaskQueue, *, written: NodeRows, notices: Tasks) -> None:
         self._journal = journal
         self._queue = queue
-        self._read = read
         self._written = written
         self._notices = notices
         self.live: dict[str, NodeTask] = {}
-
-    def find(self, task_id: str) -> NodeTaskRecord | None:
-        """Return a task as it is, or is about to be; None if nobody has heard of it."""
-        task = self.live.get(task_id)
-        return task.ending or task.record if task is not None else self._read.task(task_id)
+        self._unwritten: list[Callable[[], object]] = []
 
     def save(
         self,
@@ -57,20 +55,50 @@ class TaskBook:
         failed: Callable[[Exception], None] | None = None,
     ) -> Entry[None]:
         """Write a task as it is now; `after` is called once it is on disk."""
-        if task.is_stored:
-            work = partial(self._written.advance_task, change_of(task.record))
-        else:
-            work = partial(self._written.add_task, row_of(task.record))
-            task.is_stored = True
-        return self._journal.post(work, (lambda _: after()) if after else None, failed=failed)
+        task.is_stored = True
+
+        def written(_: None) -> None:
+            task.is_written = True
+            if after:
+                after()
+
+        return self._journal.post(self._row(task, task.record), written, failed=failed)
+
+    def _row(self, task: NodeTask, record: NodeTaskRecord) -> Callable[[], None]:
+        """Return what writes a task; its whole row while none is known to be on disk."""
+        if task.is_written:
+            return partial(self._written.advance_task, change_of(record))
+        return partial(self._written.add_task, row_of(record))
 
     def delete(self, task: NodeTask) -> None:
         """Take back a task that nobody was told of."""
         self._journal.post(partial(self._written.delete_task, task.id))
 
-    def note_late(self, task_id: str, after: Callable[[], None]) -> None:
-        """Count a result that came too late."""
-        self._journal.post(partial(self._written.note_late, task_id), lambda _: after())
+    def take_late(self, task_id: str, node: Node, after: Callable[[Late], None]) -> None:
+        """Count a result that has no effect, and say what it is once all that came before is on disk."""
+
+        def write() -> Late:
+            record = self._written.task(task_id)
+            word = _late(record, node) if record is not None else "stale"
+            if record is not None and word == "stale" and node.serves(_owner(record)):
+                self._written.note_late(task_id)
+            return word
+
+        self._journal.post(write, after, failed=lambda _: after("unwritten"))
+
+    async def settled(self) -> None:
+        """Wait until the ends that were decided until now count, or do not.
+
+        Raises:
+            StoreUnusable: Nothing can be written.
+        """
+        await self._journal.post(_nothing).wait()
+
+    def write_again(self) -> None:
+        """Try again to write the ends that could not be written when nobody was there to wait for it."""
+        unwritten, self._unwritten = self._unwritten, []
+        for again in unwritten:
+            again()
 
     def end(
         self,
@@ -96,13 +124,11 @@ class TaskBook:
         """
         task.end(state, output, error)
         assert task.ending is not None
-        ending, is_new = task.ending, not task.is_stored
-        row = row_of(ending) if is_new else change_of(ending)
-        task.is_stored = True
+        ending = task.ending
         notice = _notice(task, state, error) if owes else None
 
         def write() -> None:
-            (self._written.add_task if is_new else self._written.advance_task)(row)
+            self._row(task, ending)()
             if notice is not None:
                 self._notices.owe(notice)
 
@@ -112,11 +138,14 @@ class TaskBook:
                 done("")
 
         def failed(fault: Exception) -> None:
-            self._undo(task, fault)
+            self._undo(task, fault, again)
             if done:
                 done(UNWRITTEN)
 
-        return self._journal.post(write, after, failed=failed, size=len(output or b""))
+        def again() -> Entry[None]:
+            return self._journal.post(write, after, failed=failed, size=len(output or b""))
+
+        return again()
 
     def _count(self, task: NodeTask, ending: NodeTaskRecord, *, frees: bool) -> None:
         task.record = ending
@@ -126,12 +155,13 @@ class TaskBook:
         task.over.set()
         task.wake()
 
-    def _undo(self, task: NodeTask, fault: Exception) -> None:
+    def _undo(self, task: NodeTask, fault: Exception, again: Callable[[], object]) -> None:
         log.error("the end of a task could not be written", task=task.id, reason=str(fault))
-        task.ending = None
-        if task.nursery is None:  # nobody is there to try again; on disk it has not ended
-            self.live.pop(task.id, None)
-        task.wake()
+        if task.nursery is not None:  # who drives it decides anew
+            task.ending = None
+            task.wake()
+        else:
+            self._unwritten.append(again)
 
 
 def fault(code: str, message: str) -> dict[str, Any]:
@@ -151,3 +181,19 @@ def _notice(task: NodeTask, state: NodeTaskState, error: dict[str, Any] | None) 
     owner = (task.owner.id, task.owner.tenant_id, task.owner.family_id)
     body = msgspec.json.encode(said).decode()
     return Notice(task.id, *owner, "warning", body, int(time.time() * 1000))
+
+
+def _late(record: NodeTaskRecord, node: Node) -> Late:
+    if record.node_id != node.id:
+        return "stale"
+    if record.state in {"succeeded", "failed"} or (record.ended_ms is None and record.output is not None):
+        return "known"
+    return "unwritten" if record.state in {"assigned", "running"} else "stale"
+
+
+def _owner(record: NodeTaskRecord) -> Principal:
+    return Principal(record.principal_id, record.tenant_id, record.family_id)
+
+
+def _nothing() -> None:
+    """Write nothing: what waits for this waits for what was posted before."""

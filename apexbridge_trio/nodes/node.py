@@ -22,6 +22,7 @@ class Node:
 
     Attributes:
         record: What is kept of it.
+        on_disk: What is known to be on disk; None while that is being changed, or never was.
         tools: What it offers, by name.
         capabilities: What it can do; its type is one of them.
         limits: How much it takes.
@@ -39,6 +40,7 @@ class Node:
         self.tools: dict[str, ToolSpec] = {}
         self.capabilities: frozenset[str] = frozenset()
         self.keep(record)
+        self.on_disk: NodeRecord | None = None
         self.limits = TaskLimits()
         self.features: frozenset[str] = frozenset()
         self.link: NodeLink | None = None

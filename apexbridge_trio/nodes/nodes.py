@@ -86,7 +86,7 @@ class Nodes:
             self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, _on_change
         )
         self._queue = queue = TaskQueue(self.registry, config.max_queued)
-        book = TaskBook(journal, queue, read=self.rows, written=self._written, notices=Tasks(written))
+        self._book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
         self.llm = NodeLlm(config, flights, self.tasks)
@@ -188,7 +188,10 @@ class Nodes:
             StoreUnusable: It could not be written.
         """
         task, outcome = self.tasks.live(record.id), of_callback(callback)
-        if task is None or task.ending is not None:
+        if task is not None and task.is_answered:
+            await self._book.settled()
+            task = self.tasks.live(record.id)
+        if task is None or task.is_answered:
             return _verdict_of_ended(self.rows.task(record.id) or record, outcome)
         if callback.status == "progress":
             if task.flight is not None:
@@ -261,9 +264,13 @@ class Nodes:
             log.info("tasks of an earlier run were taken up", tasks=len(records))
 
     def sweep(self) -> None:
-        """Forget what is over: absences, what was never confirmed, and tasks that ended long ago."""
+        """Forget what is over: absences, what was never confirmed, and tasks that ended long ago.
+
+        What could not be written is tried again.
+        """
         self.registry.forget_absence(self.config.rejoin_grace_s)
         self._queue.give_up()
+        self._book.write_again()
         for node in self.registry:
             self.reports.forget_unconfirmed(node)
         if trio.current_time() >= self._delete_at:
@@ -310,7 +317,8 @@ class Nodes:
 
 
 def _verdict_of_ended(record: NodeTaskRecord, outcome: Outcome) -> Verdict:
-    if record.state not in {"succeeded", "failed"}:
+    is_delegating = record.ended_ms is None and record.output is not None
+    if record.state not in {"succeeded", "failed"} and not is_delegating:
         return Verdict("gone")
     said = encode(outcome.error).decode() if outcome.error else None
     is_same = (record.output, record.error) == (outcome.output, said)

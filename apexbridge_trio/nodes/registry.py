@@ -23,7 +23,7 @@ from apexbridge_trio import __version__
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.journal import Journal
+from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
@@ -84,6 +84,8 @@ class Registry:
         self._interval_s = interval_s
         self._on_change = on_change
         self._nodes = {record.id: Node(record) for record in records}
+        for node in self:
+            node.on_disk = node.record
         self._offers: dict[tuple[str, str | None], dict[str, ToolSpec]] = {}
 
     def __iter__(self) -> Iterator[Node]:
@@ -161,8 +163,7 @@ class Registry:
         node = self._nodes.get(node_id)
         if link.node is not None and link.node is not node:
             self.leave(link, "it goes by another name now")
-        before = node.record if node else None
-        record = _record(before, link, asked, node_id)
+        record = _record(node.record if node else None, link, asked, node_id)
         if node is None:
             node = self._nodes[node_id] = Node(record)
         old = node.link
@@ -171,14 +172,31 @@ class Registry:
             old.end(REPLACED, "replaced by a newer connection")
         was = node.status
         self._take_in(node, link, asked, record)
-        if before is not None and _is_same_record(before, record):
+        if node.on_disk is not None and _is_same_record(node.on_disk, record):
             self._welcome(node, link, asked, was)
             return
-        self._journal.post(
-            partial(self._rows.save_node, record),
-            lambda _: self._welcome(node, link, asked, was),
+        self._save(
+            node,
+            lambda: self._welcome(node, link, asked, was),
             failed=lambda _: link.end(1011, "its registration could not be written"),
         )
+
+    def _save(
+        self,
+        node: Node,
+        after: Callable[[], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Entry[None]:
+        """Write a node's record as it is now; `after` is called once it is on disk."""
+        record, node.on_disk = node.record, None
+
+        def written(_: None) -> None:
+            if node.record is record:
+                node.on_disk = record
+            if after:
+                after()
+
+        return self._journal.post(partial(self._rows.save_node, record), written, failed=failed)
 
     def _take_in(self, node: Node, link: NodeLink, asked: NodeRegister, record: NodeRecord) -> None:
         node.keep(record)
@@ -242,7 +260,7 @@ class Registry:
         node.link, node.is_ready = None, False
         node.away_since = trio.current_time()
         node.keep(msgspec.structs.replace(node.record, left_ms=_now_ms(), left_reason=reason[:200]))
-        self._journal.post(partial(self._rows.save_node, node.record), failed=_log_unwritten)
+        self._save(node, failed=_log_unwritten)
         self.work.away(node)
         self._say(node, was, reason)
 
@@ -254,7 +272,7 @@ class Registry:
         """
         was = node.status
         node.keep(msgspec.structs.replace(node.record, is_draining=is_draining))
-        await self._journal.post(partial(self._rows.save_node, node.record)).wait()
+        await self._save(node).wait()
         self._say(node, was, "an administrator wanted it so")
         self.work.ready(node)
 

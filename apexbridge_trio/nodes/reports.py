@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.nodes.book import UNWRITTEN, TaskBook, fault
+from apexbridge_trio.nodes.book import UNWRITTEN, Late, TaskBook, fault
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.outcome import Delegation, Outcome, read_outcome
@@ -56,19 +56,25 @@ class Reports:
             self._late(link, node, result.task_id)
             return
         outcome = read_outcome(result)
-        node.count(succeeded=outcome.error is None, ms=result.execution_time)
-        self.settle(task, outcome, lambda said: _ack(link, node, task.id, said))
+
+        def done(said: str) -> None:
+            if not said:
+                node.count(succeeded=outcome.error is None, ms=result.execution_time)
+            _ack(link, node, task.id, said)
+
+        self.settle(task, outcome, done)
 
     def _late(self, link: NodeLink, node: Node, task_id: str) -> None:
         told = node.tasks.get(task_id)
-        if told is not None and told.ending is not None:  # it was to stop, and has
-            self._queue.release(told)
-        record = self._book.find(task_id)
-        if record is not None and record.node_id == node.id and record.state in {"succeeded", "failed"}:
-            _ack(link, node, task_id, "")
-            return
+        if told is not None:
+            self._free(told)
         log.info("a result came too late", task=task_id, node=node.id)
-        self._book.note_late(task_id, lambda: _ack(link, node, task_id, "It came too late.", is_stale=True))
+
+        def tell(word: Late) -> None:
+            said = {"known": "", "stale": "It came too late.", "unwritten": UNWRITTEN}[word]
+            _ack(link, node, task_id, said, is_stale=word == "stale")
+
+        self._book.take_late(task_id, node, tell)
 
     def settle(self, task: NodeTask, outcome: Outcome, done: Callable[[str], None]) -> None:
         """Take the result of a task that has not ended, whichever way it came.
@@ -128,10 +134,15 @@ class Reports:
         if task is None:
             return
         if task.ending is not None:
-            self._queue.release(task)
+            self._free(task)
         else:  # nobody here told it to: its own user did
             error = fault("interrupted", "The node has stopped it.")
             self._book.end(task, "interrupted", error=error, frees=True)
+
+    def _free(self, task: NodeTask) -> None:
+        """Give back the slot of what was to stop, and has; a result gives it back itself, once it counts."""
+        if task.ending is not None and task.ending.state not in {"succeeded", "failed"}:
+            self._queue.release(task)
 
     def _its_own(self, link: NodeLink, task_id: str) -> NodeTask | None:
         task = self._book.live.get(task_id)

@@ -13,7 +13,7 @@ finds it there. The end counts, and is told, when that record is on disk.
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -24,6 +24,11 @@ from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.store import NodeTaskRecord, NodeTaskState
 
 FINAL: frozenset[NodeTaskState] = frozenset({"succeeded", "failed", "interrupted", "timed_out", "lost"})
+
+# Of a task that moves often, the first step and the last ones are kept; each is some 80 bytes.
+MOST_HISTORY: Final = 200
+
+_read_history: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class NodeTask:
         deadline: Trio time.
         node: Whose slot it holds.
         is_sent: Whether its node was told of it.
+        is_stored: Whether it was posted to the journal, so that it may be on disk.
+        is_written: Whether it is known to be on disk.
         is_delegating: Its node has answered, and what the answer asks for is being done.
         away_since: Trio time since when its node may not have it any more; None while it has.
         excluded: Nodes that were lost with it.
@@ -75,10 +82,10 @@ class NodeTask:
         self.owner = owner
         self.deadline = deadline
         self.ending: NodeTaskRecord | None = None
-        self.history: list[dict[str, Any]] = msgspec.json.decode(record.history)
         self.node: Node | None = None
         self.is_sent = False
         self.is_stored = False
+        self.is_written = False
         self.is_delegating = False
         self.away_since: float | None = None
         self.excluded: set[str] = set()
@@ -102,9 +109,20 @@ class NodeTask:
         return self.record.ended_ms is not None
 
     @property
+    def is_answered(self) -> bool:
+        """Whether its result has come, or its end was decided otherwise; what comes now has no effect."""
+        return self.ending is not None or self.is_delegating
+
+    @property
     def is_detached(self) -> bool:
         """Whether it stands for itself, and outlives who asked for it."""
         return self.record.request_id is None
+
+    def assign(self, node_id: str) -> None:
+        """Count an attempt, at a node."""
+        attempt = self.record.attempt + 1
+        self.record = msgspec.structs.replace(self.record, attempt=attempt, node_id=node_id)
+        self.note("assigned")
 
     def note(self, state: NodeTaskState, note: str = "") -> None:
         """Go to another state, not a final one."""
@@ -133,9 +151,11 @@ class NodeTask:
             entry |= {"nodeId": self.node.id, "attempt": self.record.attempt}
         if note:
             entry["note"] = note
-        self.history.append(entry)
-        history = msgspec.json.encode(self.history).decode()
-        return msgspec.structs.replace(self.record, state=state, history=history)
+        # Read anew each time, so that a change that could not be written leaves nothing behind.
+        history = [*_read_history(self.record.history), msgspec.Raw(msgspec.json.encode(entry))]
+        del history[1 : 1 - MOST_HISTORY]
+        written = msgspec.json.encode(history).decode()
+        return msgspec.structs.replace(self.record, state=state, history=written)
 
 
 def task_entry(record: NodeTaskRecord, *, whole: bool = False) -> dict[str, Any]:

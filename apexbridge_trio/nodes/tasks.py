@@ -6,7 +6,9 @@ an interrupt waits, for a while, until the node has said that it did. A task tha
 left alone when the hub ends: it is on disk, its node goes on, and the next hub takes it up.
 """
 
+from collections.abc import Awaitable, Callable
 from math import inf
+from typing import Final
 
 import msgspec
 import trio
@@ -21,6 +23,9 @@ from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue, grant, no_node
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.protocol.frames import TaskAssign, TaskCancel
+
+# A disk that takes nothing is asked again so often.
+DISK_AGAIN_S: Final = 5.0
 
 log = get_logger("nodes")
 
@@ -79,7 +84,7 @@ class NodeTasks:
 
         Nobody waits for it any more; it has its own time. False: it has ended here.
         """
-        task.is_stored = True
+        task.is_stored = task.is_written = True
         self._book.live[task.id] = task
         record, end = task.record, self._book.end
         if record.output is not None:  # the hub ended in the middle of what it delegated
@@ -125,23 +130,41 @@ class NodeTasks:
                 task.nursery.cancel_scope.cancel(reason="the task is over")
         finally:
             task.nursery = None
-            if not task.is_over:
-                await self._abandon(task)
+            stopped = None if task.is_over else self._abandon(task, flight)
+            if stopped is not None:
+                # A receipt is to be true: it waits for the node, in a shield that is bounded.
+                with trio.move_on_after(self._config.cancel_wait_s, shield=True):
+                    await _written(stopped)
+                    await task.confirmed.wait()
+                flight.is_unconfirmed = not task.confirmed.is_set()
         if failure is not None:
             raise failure
 
     async def _drive(self, task: NodeTask) -> None:
         with trio.move_on_at(task.deadline):
             while not task.is_over:
-                await self._step(task)
+                await self._persist(self._step, task)
         while not task.is_over:
-            if task.ending is not None:
-                await task.news()
-                continue
-            self._queue.discard(task)
-            self._cancel_on_node(task, "its time is over")
-            error = fault("timeout", "Its time was over.")
-            await self._book.end(task, "timed_out", error=error, owes=task.is_detached).wait()
+            await self._persist(self._time_out, task)
+
+    async def _persist(self, step: Callable[[NodeTask], Awaitable[None]], task: NodeTask) -> None:
+        """Go a step; what stands for itself waits for a disk that takes nothing, as it was accepted."""
+        try:
+            await step(task)
+        except StoreUnusable as unusable:
+            if not task.is_detached:
+                raise
+            log.error("a task waits for the disk", task=task.id, reason=unusable.message)
+            await trio.sleep(DISK_AGAIN_S)
+
+    async def _time_out(self, task: NodeTask) -> None:
+        if task.ending is not None:
+            await task.news()
+            return
+        self._queue.discard(task)
+        self._cancel_on_node(task, "its time is over")
+        error = fault("timeout", "Its time was over.")
+        await self._book.end(task, "timed_out", error=error, owes=task.is_detached).wait()
 
     async def _step(self, task: NodeTask) -> None:
         if task.ending is not None or task.is_delegating:
@@ -165,17 +188,25 @@ class NodeTasks:
 
     async def _assign(self, task: NodeTask) -> None:
         assert task.node is not None
-        node = task.node
-        task.record.attempt += 1
-        task.record.node_id = node.id
-        task.note("assigned")
-        await self._book.save(task, lambda: self._send(task, node)).wait()
-        if not task.is_sent and task.ending is None:  # the node left meanwhile, and never had it
-            self._queue.release(task)
+        node, before = task.node, task.record
+        task.assign(node.id)
+        try:
+            await self._book.save(task, lambda: self._send(task, node)).wait()
+        except StoreUnusable:
+            task.record = before
+            raise
+        if task.is_sent or task.ending is not None:
+            return
+        self._queue.release(task)  # the node left meanwhile, and never had it
+        try:
             self._enter_again(task)
+        except Overloaded as refusal:
+            error = fault(refusal.code, refusal.message)
+            await self._book.end(task, "failed", error=error, owes=task.is_detached).wait()
 
     def _send(self, task: NodeTask, node: Node) -> None:
-        if task.node is not node or task.ending is not None or node.link is None:
+        # A node that has not heard yet that it is let in takes nothing.
+        if task.node is not node or task.ending is not None or node.link is None or not node.is_up:
             return
         node.link.say(_assignment(task, node.id))
         node.given += 1
@@ -205,28 +236,29 @@ class NodeTasks:
             else:
                 return
         error = fault("node_lost", f"The node {node.id} was lost. The task may have run there.")
-        entry = self._book.end(task, "lost", error=error, owes=True)
-        self._queue.release(task)
-        await entry.wait()
+        await self._book.end(task, "lost", error=error, owes=True, frees=True).wait()
 
     def _enter_again(self, task: NodeTask) -> None:
         task.granted, task.confirmed = trio.Event(), trio.Event()
         task.is_sent, task.away_since = False, None
         self._queue.enter(task)
 
-    async def _abandon(self, task: NodeTask) -> None:
-        """Do what is to be done when nobody drives a task any more that is not over."""
+    def _abandon(self, task: NodeTask, flight: Flight) -> Entry[None] | None:
+        """Do what is to be done when nobody drives a task any more that is not over.
+
+        Returns:
+            Its end, if it was interrupted, and the receipt waits for its node.
+        """
         self._queue.discard(task)
         if not task.is_stored:
             self._drop(task)
         elif self.is_closing and task.is_detached:
             self._book.live.pop(task.id, None)  # it goes on; the next hub takes it up
         elif task.ending is None:
-            await self._stop(task)
+            return self._stop(task, flight)
+        return None
 
-    async def _stop(self, task: NodeTask) -> None:
-        flight = task.flight
-        assert flight is not None
+    def _stop(self, task: NodeTask, flight: Flight) -> Entry[None] | None:
         is_stopped = any(above.stop for above in flight.lineage())
         is_late = not is_stopped and trio.current_time() >= min(task.deadline, flight.deadline)
         self._cancel_on_node(task, "interrupted" if is_stopped else "nobody waits for it any more")
@@ -234,12 +266,7 @@ class NodeTasks:
             entry = self._book.end(task, "timed_out", error=fault("timeout", "Its time was over."))
         else:
             entry = self._book.end(task, "interrupted", error=fault("interrupted", "It was interrupted."))
-        if is_stopped:
-            # A receipt is to be true: it waits for the node, in a shield that is bounded.
-            with trio.move_on_after(self._config.cancel_wait_s, shield=True):
-                await _written(entry)
-                await task.confirmed.wait()
-            flight.is_unconfirmed = not task.confirmed.is_set()
+        return entry if is_stopped else None
 
     def _cancel_on_node(self, task: NodeTask, reason: str) -> None:
         """Tell the node to stop; the task holds its slot until the node has said that it did."""

@@ -89,9 +89,10 @@ async def test_an_interrupt_at_every_step_has_a_true_receipt(tmp_path: Path, aut
             await settled(lambda: world.look() == QUIET)
             check_each_ended_once(world, robot)
             if instrument.steps < cut:
-                nursery.cancel_scope.cancel()
-                return
-        raise AssertionError("not finished after 400 cuts")
+                break
+        else:
+            raise AssertionError("not finished after 400 cuts")
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.prove)])

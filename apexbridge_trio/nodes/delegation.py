@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Contract §2.1; and no more at a time than a node might have meant.
 MAX_DEPTH: Final = 3
 MAX_DELEGATIONS: Final = 16
+# As for a task that is asked for over HTTP.
+MAX_TIMEOUT_MS: Final = 86_400_000.0
 
 
 async def delegate(nodes: "Nodes", task: NodeTask, output: bytes, asked: tuple[Delegation, ...]) -> bytes:
@@ -24,6 +26,7 @@ async def delegate(nodes: "Nodes", task: NodeTask, output: bytes, asked: tuple[D
 
     Cancellation: reaches each of them.
     """
+    asked = asked[: MAX_DELEGATIONS + 1]  # of all that are too many, one says so
     outcomes: list[dict[str, Any]] = [{} for _ in asked]
 
     async def run_one(number: int, wanted: Delegation) -> None:
@@ -58,7 +61,7 @@ async def _run(nodes: "Nodes", task: NodeTask, wanted: Delegation, task_id: str,
         request_id=task.record.request_id or task.id,
         parent_id=task.id,
         capability=wanted.capability,
-        timeout_ms=wanted.timeout,
+        timeout_ms=min(max(wanted.timeout, 0.0), MAX_TIMEOUT_MS),
         metadata=wanted.metadata,
     )
     child = nodes.make(asked, task.owner, deadline=task.deadline)

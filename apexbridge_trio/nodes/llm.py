@@ -25,6 +25,7 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Allowance, Rate
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.node import Node
+from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
@@ -81,6 +82,10 @@ class NodeLlm:
         self._tasks = tasks
         self._quotas: dict[str, Quota] = {}
 
+    def keep_only(self, known: Registry) -> None:
+        """Forget the quotas of nodes that were forgotten."""
+        self._quotas = {name: quota for name, quota in self._quotas.items() if known.get(name)}
+
     def ask(self, link: NodeLink, request: LlmRequest) -> None:
         """Begin to answer, in the nursery of the task it serves, or else in the connection's own."""
         node = link.node
@@ -93,13 +98,15 @@ class NodeLlm:
         if fault is not None or nursery is None:
             _fail(link, request, fault or TaskFault("The task is over.", "llm_request_failed"))
             return
-        quota = self._quotas[node.id]
+        quota = self._quota(node)
         link.answers[request.request_id] = scope = trio.CancelScope()
         quota.streams += request.is_stream
-        nursery.start_soon(self._run, link, node, request, task, scope, name=f"model answer for {node.id}")
+        nursery.start_soon(
+            self._run, link, node, request, task, scope, quota, name=f"model answer for {node.id}"
+        )
 
     def _refusal(self, link: NodeLink, node: Node, request: LlmRequest) -> TaskFault | None:
-        quota = self._quotas.setdefault(node.id, Quota(self._config))
+        quota = self._quota(node)
         now = trio.current_time()
         if request.request_id in link.answers:
             return TaskFault(f"The request {request.request_id} is being answered.", "invalid_payload")
@@ -111,6 +118,9 @@ class NodeLlm:
             return TaskFault(f"Too many requests; again in {wait_s:.1f} s.", "rate_limit_exceeded")
         return None
 
+    def _quota(self, node: Node) -> Quota:
+        return self._quotas.setdefault(node.id, Quota(self._config))
+
     async def _run(
         self,
         link: NodeLink,
@@ -118,8 +128,8 @@ class NodeLlm:
         request: LlmRequest,
         task: NodeTask | None,
         scope: trio.CancelScope,
+        quota: Quota,
     ) -> None:
-        quota = self._quotas[node.id]
         is_told = False
         try:
             with scope:

@@ -209,10 +209,12 @@ class Nodes:
             raise StoreUnusable(faults[0])
         return Verdict("accepted")
 
-    def path_of(self, task_id: str) -> str:
-        """Return where a task is in the live tree; the id itself if it is no living task's."""
+    def path_of(self, task_id: str, principal: Principal) -> str:
+        """Return where a task is in the live tree; the id itself if it is no living one that one may see."""
         task = self.tasks.live(task_id)
-        return task.flight.path if task is not None and task.flight is not None else task_id
+        if task is None or task.flight is None or not principal.may_see(task.owner):
+            return task_id
+        return task.flight.path
 
     async def start(self, task: NodeTask) -> None:
         """Accept a task that stands for itself: it is on disk when this returns.
@@ -257,7 +259,9 @@ class Nodes:
             node.away_since = now
         records = self.rows.live_tasks()
         for record in records:
-            task = NodeTask(record, _owner_of(record), now + (record.deadline_ms - wall_ms) / 1000)
+            # Never more than it was given, whatever became of the clock on the wall.
+            left_ms = min(record.deadline_ms - wall_ms, record.timeout_ms)
+            task = NodeTask(record, _owner_of(record), now + left_ms / 1000)
             if self.tasks.take_up(task, self.registry.get(record.node_id or "")):
                 self._nursery.start_soon(self._run, task, name=f"task {task.id}")
         if records:
@@ -273,12 +277,18 @@ class Nodes:
         self._book.write_again()
         for node in self.registry:
             self.reports.forget_unconfirmed(node)
+        self.llm.keep_only(self.registry)
+        self._lines = {name: rate for name, rate in self._lines.items() if self.registry.get(name)}
         if trio.current_time() >= self._delete_at:
             self._delete_at = trio.current_time() + DELETE_S
             before_ms = now_ms() - int(self._keep_s * 1000)
             self._journal.post(
-                partial(self._written.delete_ended, before_ms, MOST_SWEPT), failed=_log_unwritten
+                partial(self._written.delete_ended, before_ms, MOST_SWEPT), self._swept, failed=_log_unwritten
             )
+
+    def _swept(self, number: int) -> None:
+        if number >= MOST_SWEPT:  # there are more
+            self._delete_at = 0.0
 
     def on_heartbeat(self, node: Node, heartbeat: Heartbeat) -> None:
         """Take note of how a node is."""

@@ -35,6 +35,8 @@ PONG_S: Final = 2.0
 REPLACED: Final = 4001
 # Ours: an administrator has removed the node; what comes back is a new one.
 FORGOTTEN: Final = 4003
+# Families are named by who asks; those of a house are few, and what is worked out anew is cheap.
+MOST_OFFERS: Final = 256
 # A node that is silent for so many of its intervals is gone.
 SILENT_INTERVALS: Final = 3
 
@@ -113,6 +115,8 @@ class Registry:
         """Return the tools that nodes offer to somebody, by name; of equals the first node's by id."""
         key = owner.tenant_id, owner.family_id
         if key not in self._offers:
+            if len(self._offers) >= MOST_OFFERS:
+                self._offers.clear()
             offer: dict[str, ToolSpec] = {}
             self._offers[key] = offer
             for node in sorted(self._nodes.values(), key=lambda node: node.id):

@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.protocol.channel import (
     MOST_HELD,
+    MOST_HELD_BYTES,
     Event,
     ForwardedCallback,
     Ignored,
@@ -129,6 +130,7 @@ class VcpEnd:
         self._can_cancel = False
         self._tools: list[ToolSpec] = []
         self._held: list[Event] = []
+        self._held_bytes = 0
 
     def receive(self, text: str | bytes) -> Event | None:
         """Take one frame; None: it is held until the registration is decided."""
@@ -141,7 +143,8 @@ class VcpEnd:
             self.state = "registering" if self.state != "registered" else self.state
             return value
         if self.state == "registering" and not isinstance(value, Ignored):
-            if len(self._held) >= MOST_HELD:
+            self._held_bytes += len(text)
+            if len(self._held) >= MOST_HELD or self._held_bytes > MOST_HELD_BYTES:
                 return Rejected(b"", "Too much came before the registration was decided.")
             self._held.append(value)
             return None
@@ -191,13 +194,13 @@ class VcpEnd:
     def admit(self, node_id: str, welcome: NodeRegistered) -> tuple[bytes, list[Event]]:  # noqa: ARG002  # see Dialect
         """Take the node in; the dialect has no word for it."""
         self.state, self.node_id = "registered", node_id
-        held, self._held = self._held, []
+        held, self._held, self._held_bytes = self._held, [], 0
         return b"", held
 
     def refuse(self, refusal: NodeRegistered) -> list[bytes]:  # noqa: ARG002  # as above
         """Do not take it in; the dialect has no word for it."""
         self.state = "refused" if self.state != "registered" else self.state
-        self._held = []
+        self._held, self._held_bytes = [], 0
         return []
 
     def say(self, value: Any) -> bytes:

@@ -118,6 +118,10 @@ _ADVANCE: Final = f"UPDATE node_tasks SET {', '.join(f'{name} = ?' for name in _
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM node_tasks WHERE "  # noqa: S608  # our own names
 
 
+# Of a list, without what may be large: five hundred results of 16 MB are no list.
+_SELECT_HEADS: Final = _SELECT.replace(" args,", " x'' AS args,").replace(" output,", " NULL AS output,")
+
+
 class NodeRows:
     """The rows, through one connection."""
 
@@ -171,9 +175,10 @@ class NodeRows:
     def list_tasks(
         self, tenant_id: str | None, state: str | None, node_id: str | None
     ) -> list[NodeTaskRecord]:
-        """Return tasks, newest first, at most `MOST_LISTED`; None lets any pass."""
-        return self._tasks(
-            "(?1 IS NULL OR tenant_id = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR node_id = ?3)"
+        """Return tasks without arguments and results, newest first, at most `MOST_LISTED`; None lets any pass."""
+        return self._read(
+            f"{_SELECT_HEADS}(?1 IS NULL OR tenant_id = ?1) AND (?2 IS NULL OR state = ?2)"
+            " AND (?3 IS NULL OR node_id = ?3)"
             f" ORDER BY created_ms DESC, id DESC LIMIT {MOST_LISTED}",
             tenant_id,
             state,
@@ -189,7 +194,10 @@ class NodeRows:
         return next(self._store.execute("SELECT changes()"))[0]  # type: ignore[no-any-return]
 
     def _tasks(self, condition: str, *values: Any) -> list[NodeTaskRecord]:
-        rows = self._store.execute(_SELECT + condition, values)
+        return self._read(_SELECT + condition, *values)
+
+    def _read(self, query: str, *values: Any) -> list[NodeTaskRecord]:
+        rows = self._store.execute(query, values)
         return [
             NodeTaskRecord(**_flagged(dict(zip(_COLUMNS, row, strict=True)), "idempotent")) for row in rows
         ]

@@ -136,7 +136,8 @@ def _add_requests(app: QuartTrio, hub: Hub) -> None:
         require_json(current_arrival())
         asked = read_json(cast("bytes", await request.get_data()), _decode_interrupt)
         path = asked.path or asked.request_id or asked.message_id
-        path = path or (hub.nodes.path_of(asked.task_id) if asked.task_id else None)
+        if path is None and asked.task_id is not None:
+            path = hub.nodes.path_of(asked.task_id, current_principal())
         if path is None:
             raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")
         try:

@@ -7,7 +7,7 @@ from msgspec import Meta, Raw, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from apexbridge_trio.errors import BadRequest, NotFound
+from apexbridge_trio.errors import BadRequest, NotFound, TaskSettled
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
@@ -80,10 +80,16 @@ def add_tasks(app: QuartTrio, hub: Hub) -> None:
 
     @app.delete("/v1/tasks/<task_id>")
     async def stop(task_id: str) -> Response:
-        _found(hub, task_id, current_principal())
-        stopped = hub.flights.interrupt(
-            hub.nodes.path_of(task_id), current_principal(), "the task was deleted"
-        )
+        principal = current_principal()
+        record = _found(hub, task_id, principal)
+        try:
+            stopped = hub.flights.interrupt(
+                hub.nodes.path_of(task_id, principal), principal, "the task was deleted"
+            )
+        except NotFound:
+            if record.state not in FINAL:
+                raise
+            raise TaskSettled(f"The task has ended already: {record.state}.", code="task_over") from None
         return reply(await stopped.receipt(WAIT_S))
 
 

@@ -29,6 +29,7 @@ from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
+from apexbridge_trio.protocol.openai import OWN_FIELDS
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -144,16 +145,23 @@ class NodeLlm:
     async def _answer(
         self, link: NodeLink, node: Node, request: LlmRequest, task: NodeTask | None, quota: Quota
     ) -> None:
+        # A piece is a token or more: what was made is used up, whether or not the answer comes to its end.
+        pieces, usage = 0, dict[str, Any]()
+
         def hear(chunk: str) -> None:
+            nonlocal pieces
+            pieces += 1
             link.say(LlmResponseStream(request.request_id, node.id, chunk, done=False, timestamp=now_ms()))
 
         try:
             with self._flight(link, task) as flight:
                 said = await self.ask_model(_fields(request), flight, hear if request.is_stream else None)
+                usage = said.usage or {}
         except ApexError as fault:
             _fail(link, request, TaskFault(fault.message, _code_of(fault)))
             return
-        quota.tokens.use((said.usage or {}).get("total_tokens") or 0, trio.current_time())
+        finally:
+            quota.tokens.use(usage.get("total_tokens") or pieces, trio.current_time())
         if request.is_stream:
             last = LlmResponseStream(
                 request.request_id, node.id, "", done=True, timestamp=now_ms(), usage=said.usage
@@ -180,8 +188,9 @@ class NodeLlm:
 
 
 def _fields(request: LlmRequest) -> dict[str, Any]:
-    """Return the request in OpenAI's words."""
-    options = {_snake(name): value for name, value in request.options.items() if value is not None}
+    """Return the request in OpenAI's words; the hub's own fields are none of a node's options."""
+    given = {name: value for name, value in request.options.items() if name not in OWN_FIELDS}
+    options = {_snake(name): value for name, value in given.items() if value is not None}
     named: Mapping[str, Any] = {"model": request.model} if request.model else {}
     return {**options, **named, "messages": request.messages, "stream": request.is_stream}
 

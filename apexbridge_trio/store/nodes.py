@@ -175,7 +175,7 @@ class NodeRows:
     def list_tasks(
         self, tenant_id: str | None, state: str | None, node_id: str | None
     ) -> list[NodeTaskRecord]:
-        """Return tasks without arguments and results, newest first, at most `MOST_LISTED`; None lets any pass."""
+        """Return tasks without arguments and results, newest first, at most `MOST_LISTED`; None: any."""
         return self._read(
             f"{_SELECT_HEADS}(?1 IS NULL OR tenant_id = ?1) AND (?2 IS NULL OR state = ?2)"
             " AND (?3 IS NULL OR node_id = ?3)"

@@ -164,3 +164,27 @@ async def test_a_node_can_not_ask_too_often(tmp_path: Path, autojump_clock: obje
             said = await node.hear(LlmResponse)
             codes.append("" if said.success else said.error.code)
         assert codes == ["", "", "rate_limit_exceeded"]
+
+
+async def test_a_stream_that_is_cancelled_is_used_up_as_far_as_it_came(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path, nodes={"llm_tokens_per_day": 10}) as world, joined(world) as node:
+        await ask(node, "endless:50", options={"stream": True})
+        for _ in range(15):
+            await node.hear(LlmResponseStream)
+        await node.tell(LlmCancel("l1"))
+        assert (await node.hear(LlmResponse)).error.code == "interrupted"
+        await ask(node, "hello", "l2")
+        assert (await node.hear(LlmResponse)).error.code == "quota_exceeded"
+
+
+async def test_options_in_the_hubs_own_words_do_not_reach_the_provider(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        own = {"requestId": "x", "tenantId": "others", "familyId": "f", "apex": {"background": True}}
+        await ask(node, "hello", options={**own, "topP": 0.5, "messages": [], "stream": 1})
+        assert (await node.hear(LlmResponse)).success
+        sent = world.provider.connections[-1].requests[-1].json
+        assert sorted(sent) == ["messages", "model", "stream", "top_p"]

@@ -8,6 +8,7 @@ import trio
 
 from tests.harness.node import joined
 from tests.harness.world import content, open_world
+from tests.nodes.test_api import Admin
 from tests.nodes.test_calls import QUIET, asked, interrupt, settled, state_of, use
 
 
@@ -75,3 +76,23 @@ async def test_an_interrupt_reaches_them(tmp_path: Path, autojump_clock: object)
             assert state_of(world, child.task_id) == "interrupted"
             assert state_of(world, task.task_id) == "interrupted"
         await settled(lambda: world.look() == QUIET)
+
+
+async def test_the_same_result_over_http_does_not_end_what_it_delegates(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        task_id = await Admin(world).create(callback="http")
+        task = await node.task()
+        result = delegating("echo")
+        await node.answer(task_id, result)
+        child = await node.task()
+        assert task.callback is not None
+        path = "/plugin-callback" + task.callback["url"].partition("/plugin-callback")[2]
+        await world.ask("POST", path, {"status": "success", "result": result})
+        assert state_of(world, task_id) == "assigned"
+        await node.answer(child.task_id, "done")
+        await settled(lambda: state_of(world, task_id) == "succeeded")
+        record = world.hub.nodes.rows.task(task_id)
+        assert record is not None
+        assert b"delegationResults" in (record.output or b"")

@@ -182,3 +182,17 @@ async def test_a_node_of_another_tenant_is_given_nothing(tmp_path: Path, autojum
             assert (await Admin(world).ask("POST", "/v1/tasks", {"toolName": "echo"})).status == 503
             assert (await Admin(world).ask("POST", "/v1/nodes/spy/tasks", {"toolName": "echo"})).status == 202
             assert (await spy.task()).tool_name == "echo"
+
+
+async def test_a_result_for_a_task_of_another_tenant_is_not_counted_there(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world):
+        task_id = await Admin(world).create()
+        async with connected(world, key_for(world, "node", tenant="others")) as spy:
+            await spy.register("spy")
+            await spy.answer(task_id, "forged")
+            assert (await spy.hear(TaskResultAck)).stale
+        record = world.hub.nodes.rows.task(task_id)
+        assert record is not None
+        assert record.late == 0

@@ -14,7 +14,7 @@ _SHORTEST_SECRET = 8
 
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer)(?:[ \t]+|\.)[\w.~+/=-]+"), rf"\1 {MASK}"),
-    (re.compile(r"(?i)\b((?:vcp|abp)_key)(?:=|%3d)[^/\s\"'?&]+"), rf"\1={MASK}"),
+    (re.compile(r"(?i)\b((?:vcp|abp)_key)(?:=|%3d)[^\s\"'?&]+"), rf"\1={MASK}"),
     (re.compile(r"\bapx_\w[\w-]*"), f"apx_{MASK}"),
     (re.compile(r"(plugin-callback/+~)[^/\s\"'?&]+"), rf"\1{MASK}"),
 )

@@ -122,6 +122,8 @@ class Link:
         self._is_pinging = False
         # Results that were sent on this link, and their sizes.
         self._unacknowledged: dict[str, int] = {}
+        # Not taken by the hub, and to be sent again with the next beat.
+        self._owed: set[str] = set()
         self._interval_s = INTERVAL_S
         self._timeout_s = TIMEOUT_S
         self._hurry = trio.Event()
@@ -265,6 +267,7 @@ class Link:
         while True:
             if self.is_registered:
                 self._outbox.post_beat(self._end.say(self._make_beat()))
+                self._send_owed()
             elif not self._is_pinging:
                 # The hub knows of no node yet that could have a heartbeat. A task of its own, since a
                 # send that is cancelled may leave half of a frame behind.
@@ -272,6 +275,12 @@ class Link:
             with trio.move_on_after(self._interval_s):
                 await self._hurry.wait()
             self._hurry = trio.Event()
+
+    def _send_owed(self) -> None:
+        owed, self._owed = self._owed, set()
+        for task_id in sorted(owed):
+            if task_id in self._kept:
+                self.deliver(task_id)
 
     async def _await_answer(self) -> None:
         with trio.move_on_after(REGISTER_S):
@@ -304,6 +313,7 @@ class Link:
                 self._unacknowledged.pop(said.task_id, None)
                 self._kept.drop(said.task_id)
             case TaskResultAck():
+                self._owed.add(said.task_id)
                 log.warning("the hub has not taken a result", task=said.task_id, reason=said.message)
             case Drain():
                 log.info("the hub is about to end")

@@ -32,7 +32,7 @@ from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.nodes.tool import NodeTool
 from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
-from apexbridge_trio.protocol.frames import Drain, Heartbeat, LlmRequest, NodeLog
+from apexbridge_trio.protocol.frames import Drain, Heartbeat, LlmRequest, NodeLog, TaskCancel
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.store import NodeRows, NodeTaskRecord, Store, Tasks
 
@@ -142,7 +142,9 @@ class Nodes:
             owner: For whom.
             deadline: Trio time, of what it is part of; its own is never later.
         """
-        spec = self.registry.offered(owner).get(wanted.tool)
+        is_idempotent = wanted.idempotent
+        if is_idempotent is None:
+            is_idempotent = self.registry.is_idempotent(wanted.tool, owner)
         node = self.registry.get(wanted.node_id) if wanted.node_id else None
         default_ms = node.limits.default_timeout_ms if node else None
         timeout_ms = wanted.timeout_ms or default_ms or self.config.task_timeout_s * 1000
@@ -155,7 +157,7 @@ class Nodes:
             wanted_node=wanted.node_id,
             args=wanted.args,
             priority=wanted.priority,
-            idempotent=bool(spec and spec.idempotent) if wanted.idempotent is None else wanted.idempotent,
+            idempotent=is_idempotent,
             timeout_ms=round(timeout_ms),
             created_ms=now_ms(),
             deadline_ms=now_ms() + round(left_ms),
@@ -203,10 +205,14 @@ class Nodes:
             faults.append(fault)
             written.set()
 
+        node = task.node
         self.reports.settle(task, outcome, done)
         await written.wait()
         if faults[0]:
             raise StoreUnusable(faults[0])
+        if node is not None and node.link is not None:
+            # It may have come from a node that was lost: what has the task now need not go on.
+            node.link.say(TaskCancel(task.id, "its result has come over HTTP"))
         return Verdict("accepted")
 
     def path_of(self, task_id: str, principal: Principal) -> str:

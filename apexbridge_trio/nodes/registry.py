@@ -32,6 +32,8 @@ from apexbridge_trio.store import NodeRecord, NodeRows
 
 # Contract §2.1.
 PONG_S: Final = 2.0
+# A peer that takes a new id with each connection fills this; who is known already is not hurt.
+MOST_NODES: Final = 5000
 REPLACED: Final = 4001
 # Ours: an administrator has removed the node; what comes back is a new one.
 FORGOTTEN: Final = 4003
@@ -125,6 +127,13 @@ class Registry:
                         offer.setdefault(name, spec)
         return self._offers[key]
 
+    def is_idempotent(self, tool: str, owner: Principal) -> bool:
+        """Tell whether a second run of a tool does no harm, on none of the nodes that have it."""
+        specs = [
+            node.tools[tool] for node in self._nodes.values() if tool in node.tools and node.serves(owner)
+        ]
+        return bool(specs) and all(spec.idempotent for spec in specs)
+
     def texts(self, owner: Principal) -> dict[str, str]:
         """Return what nodes have for prompts, by name."""
         found: dict[str, str] = {}
@@ -144,8 +153,11 @@ class Registry:
         if node is not None and not _is_own(link.principal, node):
             link.refuse(_refusal(node_id, "forbidden", "This node id belongs to someone else."))
             return
+        if node is None and len(self._nodes) >= MOST_NODES:
+            link.refuse(_refusal(node_id, "too_many_nodes", "Too many nodes are known; forget some."))
+            return
         old = node.link if node else None
-        if node is None or old is None or old is link or link.is_vcp or _is_same(link, asked, old):
+        if node is None or old is None or old is link or _is_same(link, asked, old):
             self._admit(link, asked, node_id)
             return
         link.start(self._contest, link, asked, node_id, old, name=f"contest {node_id}")
@@ -222,6 +234,7 @@ class Registry:
         node.heard_ms = _now_ms()  # a sign of life, as a heartbeat is
         if is_new:
             node.connected_ms = node.heard_ms
+            link.start(_measure, node, link, name=f"latency of {node.id}")
         self._offers.clear()
         link.admit(
             NodeRegistered(
@@ -314,14 +327,24 @@ class Registry:
             self._on_change(node, was, node.status, reason)
 
 
+async def _measure(node: Node, link: NodeLink) -> None:
+    """Note how long a node takes to be heard when it is pinged."""
+    began = trio.current_time()
+    if await link.socket.answers(PONG_S):
+        node.latency_ms = round((trio.current_time() - began) * 1000, 1)
+
+
 def _is_own(principal: Principal, node: Node) -> bool:
     mine = node.record
     return principal.tenant_id == mine.tenant_id and principal.family_id in {None, mine.family_id}
 
 
 def _is_same(link: NodeLink, asked: NodeRegister, old: NodeLink) -> bool:
-    """Whether this is the same run of the same agent, which knows best that its old connection is dead."""
-    return (
+    """Whether this is the same run of the same agent, which knows best that its old connection is dead.
+
+    A VCP server says nothing of its runs; its newest connection counts (contract §2.2).
+    """
+    return (link.is_vcp and old.is_vcp) or (
         asked.instance_id is not None
         and asked.instance_id == old.instance_id
         and link.principal.id == old.principal.id

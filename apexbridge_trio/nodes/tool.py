@@ -90,7 +90,6 @@ class NodeTool:
             args=encode(arguments),
             request_id=context.flight.path.partition("/")[0],
             node_id=self.node_id,
-            idempotent=self.spec.idempotent,
         )
         task = self.nodes.make(wanted, context.flight.owner, deadline=context.flight.deadline)
         if context.callback is not None:

@@ -34,6 +34,8 @@ async def test_a_task_is_accepted_run_and_kept_until_the_hub_has_it(tmp_path, au
         await wire.ack("task_1", success=False)
         await trio.testing.wait_all_tasks_blocked()
         assert list(node.kept) == ["task_1"]
+        # The hub could not write it; with a later heartbeat it comes again.
+        assert (await wire.result_of("task_1")).success
         await wire.ack("task_1")
         await node.kept.empty()
         assert node.agent.tasks.active == []

@@ -1,5 +1,6 @@
 """A node that drives the real channel in the node's role, so it can not lie, over a connection of the world's."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -102,7 +103,8 @@ class FakeNode:
                 self._text = ""
         elif isinstance(event, Ping) and self.does_pong and self.ws.state is ConnectionState.OPEN:
             async with self._sending:
-                await self.stream.send_all(self.ws.send(event.response()))
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.stream.send_all(self.ws.send(event.response()))
         elif isinstance(event, CloseConnection):
             self.closed = int(event.code)
 

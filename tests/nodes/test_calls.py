@@ -316,6 +316,16 @@ class TestLosses:
                 await second.answer(task.task_id, "from b")
                 assert "from b" in content(await client.reply())
 
+    async def test_it_moves_only_if_every_node_that_has_the_tool_agrees(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        agrees, refuses = [{"name": "echo", "idempotent": True}], ["echo"]
+        async with open_world(tmp_path) as world, joined(world, "a", tools=agrees) as first:
+            async with joined(world, "b", tools=refuses), asked(world) as client:
+                await first.task()
+                await first.stream.aclose()
+                assert "node_lost" in content(await client.reply())
+
     async def test_what_is_late_then_is_stale(self, tmp_path: Path, autojump_clock: object) -> None:
         tools = [{"name": "echo", "idempotent": True}]
         async with open_world(tmp_path) as world:

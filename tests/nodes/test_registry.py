@@ -201,6 +201,26 @@ class TestRegistration:
             assert (await node.register("attic", node_id=None)).node_id == said.node_id
 
 
+class TestBounds:
+    async def test_no_more_nodes_are_known_than_there_is_room_for(
+        self, tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apexbridge_trio.nodes.registry.MOST_NODES", 1)
+        async with open_world(tmp_path) as world:
+            async with joined(world):
+                pass
+            async with connected(world) as other:
+                said = await other.register("other")
+                assert (said.success, said.code) == (False, "too_many_nodes")
+                assert (await other.register("attic")).success
+
+    async def test_its_latency_is_measured(self, tmp_path: Path, autojump_clock: object) -> None:
+        async with open_world(tmp_path) as world, joined(world) as node, trio.open_nursery() as nursery:
+            nursery.start_soon(node.raw)
+            await settled(lambda: entry(world, "attic")["latencyMs"] is not None)
+            nursery.cancel_scope.cancel()
+
+
 class TestDuplicates:
     async def test_the_same_run_of_an_agent_replaces_at_once(
         self, tmp_path: Path, autojump_clock: object

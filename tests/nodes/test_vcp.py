@@ -127,6 +127,21 @@ async def test_a_new_connection_replaces_the_old_and_keeps_its_tools(
                 assert "new" in content(await client.reply())
 
 
+async def test_it_does_not_take_the_name_of_another_kind_of_node(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world, "nas") as other, vcp(world) as node:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.raw)
+            await node.register("nas")
+            await trio.sleep(3)
+            registered = world.hub.nodes.registry.get("nas")
+            assert registered is not None
+            assert registered.link is not None
+            assert not registered.link.is_vcp
+            nursery.cancel_scope.cancel()
+
+
 async def test_only_what_a_model_can_call_is_a_tool(tmp_path: Path, autojump_clock: object) -> None:
     tools = [
         manifest("echo"),

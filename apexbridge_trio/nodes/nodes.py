@@ -215,6 +215,12 @@ class Nodes:
             node.link.say(TaskCancel(task.id, "its result has come over HTTP"))
         return Verdict("accepted")
 
+    def find(self, task_id: str, principal: Principal) -> NodeTaskRecord | None:
+        """Return a task that somebody may see, as it is now."""
+        task = self.tasks.live(task_id)
+        record = task.record if task is not None else self.rows.task(task_id)
+        return record if record is not None and principal.may_see(_owner_of(record)) else None
+
     def path_of(self, task_id: str, principal: Principal) -> str:
         """Return where a task is in the live tree; the id itself if it is no living one that one may see."""
         task = self.tasks.live(task_id)

@@ -55,6 +55,11 @@ class PendingCall:
         self._ended = trio.Event()
 
     @property
+    def path(self) -> str:
+        """Where it is waited for in the live tree."""
+        return self._flight.path
+
+    @property
     def is_stopped(self) -> bool:
         """Whether somebody said stop: to the wait, or to whatever is above it."""
         return any(flight.stop for flight in self._flight.lineage())

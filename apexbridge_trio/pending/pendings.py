@@ -9,8 +9,9 @@ import trio
 
 from apexbridge_trio.errors import StoreUnusable, TooMany
 from apexbridge_trio.flights import Flight
+from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
-from apexbridge_trio.ledger import Ledger, Sender, Swept, Verdict
+from apexbridge_trio.ledger import Ledger, Sender, Swept, Verdict, owner_of
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.pending.call import LEAVE_S, PendingCall, hash_of
 from apexbridge_trio.plugins import Tool
@@ -102,6 +103,37 @@ class Pendings:
     def task_of(self, token: str) -> TaskRecord | None:
         """Return the task a token was made for."""
         return self._tasks.of_token(hash_of(token))
+
+    def find(self, task_id: str, principal: Principal) -> TaskRecord | None:
+        """Return a task by the plugin's name for it, or the hub's; the newest, if plugins share a name."""
+        return next((one for one in self._tasks.called(task_id) if principal.may_see(owner_of(one))), None)
+
+    def listed(self, principal: Principal, state: str | None) -> list[TaskRecord]:
+        """Return the tasks that somebody may see, newest first."""
+        tenant = None if "admin" in principal.scopes else principal.tenant_id
+        return [one for one in self._tasks.listed(tenant, state) if principal.may_see(owner_of(one))]
+
+    def path_of(self, record: TaskRecord) -> str | None:
+        """Return where a task is waited for in the live tree; None if nobody waits."""
+        call = self._calls.get(record.call_id)
+        return call.path if call is not None and call.is_awaited else None
+
+    async def withdraw(self, record: TaskRecord) -> bool:
+        """End a task that nobody waits for: a later result is refused, and what runs of it has ended.
+
+        False: it had ended before.
+
+        Raises:
+            StoreUnusable: It could not be written.
+        """
+        withdrawn = self._journal.post(partial(self._ledger.withdraw, record.call_id))
+        call = self._calls.get(record.call_id)
+        if call is not None:
+            # Shielded: who asked is told next that it is gone. Bounded, as in an interrupt.
+            with trio.move_on_after(LEAVE_S, shield=True):
+                await call.close_running()
+            self._calls.pop(record.call_id, None)
+        return await withdrawn.wait()
 
     def _hear(self, callback: Callback, verdict: Verdict) -> None:
         if verdict.record is not None and (call := self._calls.get(verdict.record.call_id)) is not None:

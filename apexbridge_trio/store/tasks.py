@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from apexbridge_trio.store.database import Store
 
+# Of a list of tasks.
+MOST_LISTED: Final = 500
+
 TaskState = Literal["running", "waiting_callback", "succeeded", "failed", "interrupted", "timed_out"]
 
 
@@ -95,6 +98,19 @@ class Tasks:
     def unnamed(self, plugin: str) -> list[TaskRecord]:
         """Return a plugin's running calls that have not said how their task is called."""
         return self._all("plugin = ? AND task_id IS NULL AND state = 'running'", plugin)
+
+    def called(self, task_id: str) -> list[TaskRecord]:
+        """Return tasks by a plugin's name for them, or the hub's; newest first."""
+        return self._all("(call_id = ?1 OR task_id = ?1) AND tool <> '' ORDER BY created_ms DESC", task_id)
+
+    def listed(self, tenant_id: str | None, state: str | None) -> list[TaskRecord]:
+        """Return tasks, newest first, at most `MOST_LISTED`; None lets any pass."""
+        return self._all(
+            "tool <> '' AND (?1 IS NULL OR tenant_id = ?1) AND (?2 IS NULL OR state = ?2)"
+            f" ORDER BY created_ms DESC, call_id DESC LIMIT {MOST_LISTED}",
+            tenant_id,
+            state,
+        )
 
     def overdue(self, now_ms: int, most: int) -> list[TaskRecord]:
         """Return tasks whose time is over and that have not ended."""

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from apexbridge_trio import __version__
 from apexbridge_trio.background import described
-from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound
+from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound, TaskSettled
 from apexbridge_trio.flights import tree_entry
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.models import Model
@@ -22,6 +22,7 @@ from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
+from apexbridge_trio.web.stopping import stop_task
 from apexbridge_trio.web.tasks import add_tasks
 
 Path = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -137,7 +138,7 @@ def _add_requests(app: QuartTrio, hub: Hub) -> None:
         asked = read_json(cast("bytes", await request.get_data()), _decode_interrupt)
         path = asked.path or asked.request_id or asked.message_id
         if path is None and asked.task_id is not None:
-            path = hub.nodes.path_of(asked.task_id, current_principal())
+            return await _stop_task(hub, asked.task_id, asked)
         if path is None:
             raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")
         try:
@@ -145,6 +146,15 @@ def _add_requests(app: QuartTrio, hub: Hub) -> None:
         except NotFound as fault:
             return reply(_nothing_to_stop(path, fault), 404)
         return reply(await stop.receipt(asked.wait_s))
+
+
+async def _stop_task(hub: Hub, task_id: str, asked: InterruptRequest) -> Response:
+    try:
+        receipt = await stop_task(hub, task_id, current_principal(), asked.reason, asked.wait_s)
+    except (NotFound, TaskSettled) as fault:
+        # An interrupt of what has ended is one of nothing, as for requests (contract 1.2).
+        return reply(_nothing_to_stop(task_id, NotFound(fault.message)), 404)
+    return reply(receipt)
 
 
 def _request_entry(hub: Hub, request_id: str) -> dict[str, Any]:

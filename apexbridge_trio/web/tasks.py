@@ -7,18 +7,21 @@ from msgspec import Meta, Raw, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from apexbridge_trio.errors import BadRequest, NotFound, TaskSettled
+from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
+from apexbridge_trio.pending import pending_entry
 from apexbridge_trio.protocol.frames import ToolName, Word
 from apexbridge_trio.protocol.openai import read_json
 from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, require_admin
+from apexbridge_trio.web.stopping import stop_task
 
 # An interrupt by DELETE has no body to say how long its receipt is waited for.
 WAIT_S: Final = 5.0
+MOST_LISTED: Final = 500
 STATES: Final = frozenset({*FINAL, "queued", "assigned", "running", "waiting_callback"})
 
 Priority = Annotated[int, Meta(ge=0, le=100)]
@@ -53,17 +56,11 @@ def add_tasks(app: QuartTrio, hub: Hub) -> None:
 
     @app.get("/v1/tasks")
     async def tasks() -> Response:
-        principal = current_principal()
-        state, node_id = request.args.get("state"), request.args.get("node")
-        if state is not None and state not in STATES:
-            raise BadRequest(f"state: expected one of {', '.join(sorted(STATES))}.", param="state")
-        tenant = None if "admin" in principal.scopes else principal.tenant_id
-        listed = hub.nodes.rows.list_tasks(tenant, state, node_id)
-        return reply([task_entry(one) for one in listed if principal.may_see(_owner(one))])
+        return reply(_listed(hub, current_principal()))
 
     @app.get("/v1/tasks/<task_id>")
     async def task(task_id: str) -> Response:
-        return reply(task_entry(_found(hub, task_id, current_principal()), whole=True))
+        return reply(_entry(hub, task_id, current_principal()))
 
     @app.post("/v1/tasks")
     async def create() -> Response:
@@ -76,21 +73,31 @@ def add_tasks(app: QuartTrio, hub: Hub) -> None:
 
     @app.post("/v1/tasks/<task_id>/retry")
     async def retry(task_id: str) -> Response:
-        return await _retry(hub, _found(hub, task_id, current_principal()))
+        return await _retry(hub, task_id, current_principal())
 
     @app.delete("/v1/tasks/<task_id>")
     async def stop(task_id: str) -> Response:
-        principal = current_principal()
-        record = _found(hub, task_id, principal)
-        try:
-            stopped = hub.flights.interrupt(
-                hub.nodes.path_of(task_id, principal), principal, "the task was deleted"
-            )
-        except NotFound:
-            if record.state not in FINAL:
-                raise
-            raise TaskSettled(f"The task has ended already: {record.state}.", code="task_over") from None
-        return reply(await stopped.receipt(WAIT_S))
+        return reply(await stop_task(hub, task_id, current_principal(), "the task was deleted", WAIT_S))
+
+
+def _listed(hub: Hub, principal: Principal) -> list[dict[str, Any]]:
+    state, node_id = request.args.get("state"), request.args.get("node")
+    if state is not None and state not in STATES:
+        raise BadRequest(f"state: expected one of {', '.join(sorted(STATES))}.", param="state")
+    tenant = None if "admin" in principal.scopes else principal.tenant_id
+    listed = hub.nodes.rows.list_tasks(tenant, state, node_id)
+    entries = [task_entry(one) for one in listed if principal.may_see(_owner(one))]
+    if node_id is None:
+        entries += [pending_entry(one) for one in hub.pendings.listed(principal, state)]
+    return sorted(entries, key=_age, reverse=True)[:MOST_LISTED]
+
+
+def _entry(hub: Hub, task_id: str, principal: Principal) -> dict[str, Any]:
+    if (record := hub.nodes.find(task_id, principal)) is not None:
+        return task_entry(record, whole=True)
+    if (pending := hub.pendings.find(task_id, principal)) is not None:
+        return pending_entry(pending)
+    raise _not_found(task_id)
 
 
 async def _asked() -> TaskRequest:
@@ -134,7 +141,10 @@ async def _run(hub: Hub, task: NodeTask) -> Response:
     return reply({"success": task.record.state == "succeeded", **task_entry(task.record, whole=True)})
 
 
-async def _retry(hub: Hub, record: NodeTaskRecord) -> Response:
+async def _retry(hub: Hub, task_id: str, principal: Principal) -> Response:
+    record = hub.nodes.find(task_id, principal)
+    if record is None:
+        raise _not_found(task_id)
     if record.state not in FINAL:
         raise BadRequest("The task has not ended; there is nothing to try again.", code="task_not_over")
     wanted = Wanted(
@@ -153,12 +163,13 @@ async def _retry(hub: Hub, record: NodeTaskRecord) -> Response:
     return reply(said, 202)
 
 
-def _found(hub: Hub, task_id: str, principal: Principal) -> NodeTaskRecord:
-    live = hub.nodes.tasks.live(task_id)
-    record = live.record if live is not None else hub.nodes.rows.task(task_id)
-    if record is None or not principal.may_see(_owner(record)):
-        raise NotFound(f"There is no task {task_id[:200]}.")
-    return record
+def _not_found(task_id: str) -> NotFound:
+    return NotFound(f"There is no task {task_id[:200]}.")
+
+
+def _age(entry: dict[str, Any]) -> int:
+    made: int = entry["createdAt"]
+    return made
 
 
 def _owner(record: NodeTaskRecord) -> Principal:

@@ -19,7 +19,7 @@ ORDER = [
     {"config"},
     {"store"},
     {"identity", "results", "journal", "limits"},
-    {"flights", "circuit", "ledger"},
+    {"flights", "circuit", "ledger", "events"},
     {"relay", "plugins"},
     {"upstream", "intents", "pending", "nodes"},
     {"models"},

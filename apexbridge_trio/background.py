@@ -6,6 +6,7 @@ because the first holds the request, which may be large, and the second lives lo
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,8 +73,16 @@ class Backgrounds:
         work: Callable[[Flight], Awaitable[bytes]],
         *,
         timeout_s: float,
+        told: AbstractContextManager[Any] | None = None,
     ) -> None:
         """Run `work` in a flight of its own and keep what it returns.
+
+        Args:
+            request_id: Its id, and the flight's.
+            owner: Whose it is.
+            work: Returns the answer.
+            timeout_s: Its deadline, from now.
+            told: Is around the flight, so that it hears of every end.
 
         Raises:
             RequestIdTaken: A flight of that id is there already.
@@ -84,7 +93,9 @@ class Backgrounds:
             raise Overloaded("Too many background chats are running or kept.", retry_after_s=60)
         flight = self._flights.open(request_id, "chat", owner, timeout_s=timeout_s)
         chat = self._kept[owner.tenant_id, request_id] = Background(request_id, owner)
-        self._nursery.start_soon(self._run, chat, flight, work, name=f"background {request_id}")
+        self._nursery.start_soon(
+            self._run, chat, flight, work, told or nullcontext(), name=f"background {request_id}"
+        )
 
     def find(self, request_id: str, principal: Principal) -> Background:
         """Return a background chat that runs or has ended lately.
@@ -101,10 +112,14 @@ class Backgrounds:
         raise NotFound(f"There is no request {request_id}.")
 
     async def _run(
-        self, chat: Background, flight: Flight, work: Callable[[Flight], Awaitable[bytes]]
+        self,
+        chat: Background,
+        flight: Flight,
+        work: Callable[[Flight], Awaitable[bytes]],
+        told: AbstractContextManager[Any],
     ) -> None:
         try:
-            with flight:
+            with told, flight:
                 chat.result = await work(flight)
             chat.status = "completed"
         except Interrupted as fault:

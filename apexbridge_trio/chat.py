@@ -223,6 +223,12 @@ class WholeListener:
         """What it cost, if the provider has said."""
         return self._usage or self._document.get("usage")
 
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer's first choice ended, once `end` was called."""
+        reason: str | None = self._document["choices"][0].get("finish_reason")
+        return reason
+
     def end(self) -> bytes:
         """Return the answer's document."""
         if self._body:

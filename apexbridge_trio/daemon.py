@@ -33,6 +33,7 @@ from apexbridge_trio import config as config_file
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.errors import ApexError
+from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Keys, Principal
@@ -90,6 +91,7 @@ def open_hub(
         nodes = _nodes(config, flights, journal, store, written, pendings, models)
         yield Hub(
             config=config,
+            events=Events(),
             flights=flights,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,

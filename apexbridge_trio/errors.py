@@ -195,6 +195,13 @@ class Interrupted(ApexError):
     code = "interrupted"
 
 
+class CutShort(ApexError):
+    """It was ended from outside: who asked for it has left, or the hub ends."""
+
+    status = 499
+    code = "cancelled"
+
+
 class DeadlinePassed(ApexError):
     """The request's own deadline has passed."""
 

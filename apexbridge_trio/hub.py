@@ -1,9 +1,16 @@
 """The hub: a frozen record of its rooms, and all that an edge may touch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Raw
 
 from apexbridge_trio.background import Backgrounds
+from apexbridge_trio.chat import Turn
 from apexbridge_trio.config import Config
+from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
@@ -11,6 +18,10 @@ from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins
+from apexbridge_trio.protocol.client import InterruptRequest
+from apexbridge_trio.protocol.openai import ChatRequest
+from apexbridge_trio.push import Push
+from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.tools import Toolbox
 
 
@@ -23,6 +34,7 @@ class Hub:
     """
 
     config: Config
+    events: Events
     flights: Flights
     backgrounds: Backgrounds
     models: ModelTable
@@ -45,3 +57,40 @@ class Hub:
         tools = {**offer.tools, **theirs} if node_id else {**theirs, **offer.tools}
         texts = {name: text.value for name, text in offer.texts.items()}
         return Toolbox(tools, self.pendings, {**self.nodes.registry.texts(owner), **texts})
+
+    async def turn(self, owner: Principal, request: ChatRequest, fields: Mapping[str, Raw]) -> Turn:
+        """Make the turn that answers a request.
+
+        Raises:
+            NotFound: There is no such model or node, for them.
+        """
+        model = await self.models.find(self.model_of(request))
+        toolbox = self.toolbox(owner, request.apex.node)
+        return Turn(request, fields, model, toolbox, self.config.chat.max_rounds)
+
+    def model_of(self, request: ChatRequest) -> str:
+        """Return the name of the model that a request is for."""
+        return request.model or self.config.chat.default_model
+
+    def timeout_of(self, request: ChatRequest) -> float:
+        """Return the deadline of the whole answer, in seconds from now."""
+        return request.apex.timeout_s or self.config.chat.timeout_s
+
+    def push(self, owner: Principal, request_id: str, request: ChatRequest) -> Push:
+        """Return what tells a chat to its owner's devices."""
+        return Push(self.events, owner, request_id, self.model_of(request))
+
+    async def interrupt(self, asked: InterruptRequest, principal: Principal) -> dict[str, Any]:
+        """Stop what somebody names, and return the receipt.
+
+        Raises:
+            BadRequest: They name nothing.
+            NotFound: Unknown, finished on its own, or of someone else.
+            TaskSettled: A task that has ended already.
+        """
+        path = asked.path or asked.request_id or asked.message_id
+        if path is not None:
+            return await self.flights.interrupt(path, principal, asked.reason).receipt(asked.wait_s)
+        if asked.task_id is not None:
+            return await stop_task(self, asked.task_id, principal, asked.reason, asked.wait_s)
+        raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")

@@ -1,10 +1,9 @@
 """Every route but the chat, in Quart: models, interrupt, the live tree, health."""
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import msgspec
 import trio
-from msgspec import Meta, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -15,29 +14,15 @@ from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotF
 from apexbridge_trio.flights import tree_entry
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.models import Model
-from apexbridge_trio.protocol.openai import Id, encode_error, error_body, read_json
+from apexbridge_trio.protocol.client import InterruptRequest, nothing_to_stop
+from apexbridge_trio.protocol.openai import encode_error, read_json
 from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
-from apexbridge_trio.web.stopping import stop_task
 from apexbridge_trio.web.tasks import add_tasks
-
-Path = Annotated[str, Meta(min_length=1, max_length=1000)]
-
-
-class InterruptRequest(Struct, rename="camel"):
-    """The body of ``POST /v1/interrupt``; one of the four names what to stop."""
-
-    request_id: Id | None = None
-    message_id: Id | None = None
-    task_id: Id | None = None
-    path: Path | None = None
-    reason: Annotated[str, Meta(max_length=500)] = ""
-    wait_s: Annotated[float, Meta(ge=0, le=300)] = 5.0
-
 
 _decode_interrupt = msgspec.json.Decoder(InterruptRequest).decode
 
@@ -136,25 +121,12 @@ def _add_requests(app: QuartTrio, hub: Hub) -> None:
     async def interrupt() -> Response:
         require_json(current_arrival())
         asked = read_json(cast("bytes", await request.get_data()), _decode_interrupt)
-        path = asked.path or asked.request_id or asked.message_id
-        if path is None and asked.task_id is not None:
-            return await _stop_task(hub, asked.task_id, asked)
-        if path is None:
-            raise BadRequest("Say what to stop: requestId, messageId, taskId or path.", param="requestId")
         try:
-            stop = hub.flights.interrupt(path, current_principal(), asked.reason)
-        except NotFound as fault:
-            return reply(_nothing_to_stop(path, fault), 404)
-        return reply(await stop.receipt(asked.wait_s))
-
-
-async def _stop_task(hub: Hub, task_id: str, asked: InterruptRequest) -> Response:
-    try:
-        receipt = await stop_task(hub, task_id, current_principal(), asked.reason, asked.wait_s)
-    except (NotFound, TaskSettled) as fault:
-        # An interrupt of what has ended is one of nothing, as for requests (contract 1.2).
-        return reply(_nothing_to_stop(task_id, NotFound(fault.message)), 404)
-    return reply(receipt)
+            receipt = await hub.interrupt(asked, current_principal())
+        except (NotFound, TaskSettled) as fault:
+            told = nothing_to_stop(asked, fault) | {"request_id": current_arrival().request_id}
+            return reply(told, 404)
+        return reply(receipt)
 
 
 def _request_entry(hub: Hub, request_id: str) -> dict[str, Any]:
@@ -163,15 +135,3 @@ def _request_entry(hub: Hub, request_id: str) -> dict[str, Any]:
     except NotFound:
         entry = described(hub.backgrounds.find(request_id, current_principal()))
     return {"requestId": request_id, **entry}
-
-
-def _nothing_to_stop(path: str, fault: NotFound) -> dict[str, Any]:
-    return {
-        "error": error_body(fault),
-        "request_id": current_arrival().request_id,
-        "success": False,
-        "status": "error",
-        "reason": "not_found",
-        "requestId": path.partition("/")[0],
-        "message": fault.message,
-    }

@@ -8,6 +8,7 @@ interrupt ends the work and leaves the reply to be written.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 from msgspec import Raw
@@ -20,6 +21,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.protocol.openai import ChatRequest, encode, read_chat
 from apexbridge_trio.protocol.stream import ClientStream
+from apexbridge_trio.push import Push, Write, answer_whole, streamed
 from apexbridge_trio.web.arrival import Arrival, Receive, boundary
 from apexbridge_trio.web.reading import narrowed, read_body, require_json
 from apexbridge_trio.web.streaming import EventReply
@@ -71,20 +73,21 @@ class Asked:
     request: ChatRequest
     fields: Mapping[str, Raw]
 
-    @property
-    def timeout_s(self) -> float:
-        """The deadline of the whole answer, in seconds from now."""
-        return self.request.apex.timeout_s or self.hub.config.chat.timeout_s
-
     def take_off(self) -> Flight:
         """Reserve the request's id; the flight is entered at once."""
-        return self.hub.flights.open(self.arrival.request_id, "chat", self.owner, timeout_s=self.timeout_s)
+        return self.hub.flights.open(
+            self.arrival.request_id, "chat", self.owner, timeout_s=self.hub.timeout_of(self.request)
+        )
 
     async def answer(self, flight: Flight) -> ApexError | None:
         """Answer with one document; returns what to refuse with instead."""
         try:
-            with boundary(self.arrival), flight:
-                body = await self._document(flight)
+            if self.request.apex.push:
+                with self._told() as told, boundary(self.arrival), flight:
+                    body = await self._document_told(flight, told)
+            else:
+                with boundary(self.arrival), flight:
+                    body = await self._document(flight)
         except ApexError as fault:
             return fault
         self.arrival.outcome = "completed"
@@ -97,11 +100,13 @@ class Asked:
         nursery.start_soon(reply.keep_alive, name="sign of life")
         seen = self._client_stream()
         try:
-            with boundary(self.arrival), flight:
-                turn = await self._turn()
-                seen.hub_tools = turn.hub_tools
-                await turn.run(flight, StreamListener(seen, reply.write, turn))
-            closing = seen.end("length" if turn.is_used_up else "")
+            if self.request.apex.push:
+                with self._told() as told, boundary(self.arrival), flight:
+                    closing = await self._run_stream(flight, seen, told.through(reply.write))
+                    told.read(closing)
+            else:
+                with boundary(self.arrival), flight:
+                    closing = await self._run_stream(flight, seen, reply.write)
             self.arrival.outcome = "completed"
         except ApexError as fault:
             if reply.give_up():
@@ -113,24 +118,39 @@ class Asked:
         return None
 
     async def answer_later(self) -> None:
-        """Start the chat in the background and say so."""
+        """Start the chat in the background and say so; its owner's devices are told of it."""
+        told = self._told()
         self.hub.backgrounds.start(
-            self.arrival.request_id, self.owner, self._document, timeout_s=self.timeout_s
+            self.arrival.request_id,
+            self.owner,
+            partial(self._document_told, told=told),
+            timeout_s=self.hub.timeout_of(self.request),
+            told=told,
         )
         self.arrival.outcome = "accepted"
         body = encode({"requestId": self.arrival.request_id, "status": "accepted"})
         await self.arrival.reply(202, body)
 
+    def _told(self) -> Push:
+        return self.hub.push(self.owner, self.arrival.request_id, self.request)
+
+    async def _run_stream(self, flight: Flight, seen: ClientStream, write: Write) -> bytes:
+        turn = await self._turn(self.fields)
+        seen.hub_tools = turn.hub_tools
+        await turn.run(flight, StreamListener(seen, write, turn))
+        return seen.end("length" if turn.is_used_up else "")
+
+    async def _document_told(self, flight: Flight, told: Push) -> bytes:
+        return await answer_whole(await self._turn(streamed(self.request, self.fields)), flight, told)
+
     async def _document(self, flight: Flight) -> bytes:
-        turn = await self._turn()
+        turn = await self._turn(self.fields)
         listener = WholeListener(turn)
         await turn.run(flight, listener)
         return listener.end()
 
-    async def _turn(self) -> Turn:
-        model = await self.hub.models.find(self.request.model or self.hub.config.chat.default_model)
-        toolbox = self.hub.toolbox(self.owner, self.request.apex.node)
-        turn = Turn(self.request, self.fields, model, toolbox, self.hub.config.chat.max_rounds)
+    async def _turn(self, fields: Mapping[str, Raw]) -> Turn:
+        turn = await self.hub.turn(self.owner, self.request, fields)
         self.arrival.notes["turn"] = turn
         return turn
 
@@ -138,7 +158,7 @@ class Asked:
         return ClientStream(
             new_id("chatcmpl"),
             int(time.time()),
-            self.request.model or self.hub.config.chat.default_model,
+            self.hub.model_of(self.request),
             wants_usage=self.request.wants_usage,
             many=(self.request.n or 1) > 1,
         )

@@ -7,21 +7,29 @@ is let in and then closed tries again every second, for ever.
 
 import base64
 import binascii
-from typing import Final
+from typing import Any, Final
 
-from apexbridge_trio.errors import Forbidden, NotFound, Unauthenticated
+from apexbridge_trio.clients import ClientLink
+from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes import NodeLink
 from apexbridge_trio.web.arrival import Arrival, Receive, Send
+from apexbridge_trio.web.asking import EventQuery
 from apexbridge_trio.web.guards import bearer
+from apexbridge_trio.web.reading import narrowed
 
 NODE_PATHS: Final = ("/abp-distributed-server", "/distributed-server", "/vcp-distributed-server")
+CLIENT_PATHS: Final = ("/abp-client", "/client")
 DEPRECATED: Final = "/vcp-distributed-server"
 SUBPROTOCOL: Final = "apexbridge.v1"
 _KEY_NAMES: Final = ("VCP_Key=", "ABP_Key=")
 _BEARER: Final = "bearer."
+_MADE_WITH: Final = {
+    "node": "apexbridge nodes invite NAME",
+    "chat": "apexbridge keys create --scope chat",
+}
 # Where the server puts its socket; see `serving.websocket`.
 _EXTENSION: Final = "apexbridge.socket"
 
@@ -44,20 +52,47 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
         Forbidden: The key is for something else.
     """
     path, key = _split(arrival.scope["path"])
+    if path in CLIENT_PATHS:
+        arrival.principal = _admitted(hub, arrival, key, "chat", "listen and chat here")
+        await _serve_client(hub, arrival, receive, send)
+        return
     if path not in NODE_PATHS:
         raise NotFound("There is no channel at this path.")
-    arrival.principal = principal = _admitted(hub, arrival, key)
+    arrival.principal = principal = _admitted(hub, arrival, key, "node", "join as a node")
     if path == DEPRECATED:
         _tell_once(principal)
-    await receive()  # websocket.connect
-    arrival.status = 101
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in arrival.scope["subprotocols"] else None
-    await send({"type": "websocket.accept", "subprotocol": subprotocol})
-    socket = arrival.scope["extensions"][_EXTENSION]
+    socket = await _accepted(arrival, receive, send)
     link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
     await link.run(receive)
     arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
     await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+
+
+async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> None:
+    """Serve a client's device; it may say on coming what it had last, and what it wants to be told.
+
+    Raises:
+        ApexError: Why it is not let in.
+    """
+    assert arrival.principal is not None
+    reader = narrowed(arrival.principal, arrival, None, None)
+    asked = EventQuery.of(arrival)
+    if hub.flights.is_draining:
+        raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
+    socket = await _accepted(arrival, receive, send)
+    link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds)
+    await link.run(receive)
+    arrival.notes |= {"ended": link.reason}
+    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+
+
+async def _accepted(arrival: Arrival, receive: Receive, send: Send) -> Any:
+    """Answer the upgrade, and return the socket."""
+    await receive()  # websocket.connect
+    arrival.status = 101
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in arrival.scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": subprotocol})
+    return arrival.scope["extensions"][_EXTENSION]
 
 
 def _split(path: str) -> tuple[str, str | None]:
@@ -69,15 +104,15 @@ def _split(path: str) -> tuple[str, str | None]:
     return path.rstrip("/"), None
 
 
-def _admitted(hub: Hub, arrival: Arrival, key: str | None) -> Principal:
+def _admitted(hub: Hub, arrival: Arrival, key: str | None, scope: str, deed: str) -> Principal:
     key = key or bearer(arrival) or _offered(arrival)
     if not key:
         raise Unauthenticated("A channel needs a key: Authorization: Bearer <key>.")
     principal = hub.keys.principal_of(key)
     if principal is None:
-        raise Unauthenticated("This key is not known here. Make one with: apexbridge nodes invite NAME")
-    if "node" not in principal.scopes:
-        raise Forbidden("This key may not join as a node; it needs the scope node.")
+        raise Unauthenticated(f"This key is not known here. Make one with: {_MADE_WITH[scope]}")
+    if scope not in principal.scopes:
+        raise Forbidden(f"This key may not {deed}; it needs the scope {scope}.")
     return principal
 
 

@@ -14,10 +14,10 @@ from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
 from apexbridge_trio.pending import pending_entry
 from apexbridge_trio.protocol.frames import ToolName, Word
 from apexbridge_trio.protocol.openai import read_json
+from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, require_admin
-from apexbridge_trio.web.stopping import stop_task
 
 # An interrupt by DELETE has no body to say how long its receipt is waited for.
 WAIT_S: Final = 5.0

@@ -38,6 +38,7 @@ MODELS = [
     "odd",
     "slow",
     "stream:5:100",
+    "stream:20:100",
     "endless:50",
     "json",
     "sse",

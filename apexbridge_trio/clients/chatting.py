@@ -1,0 +1,40 @@
+"""A chat that was asked for on a client's connection: it is answered with events."""
+
+from apexbridge_trio.errors import ApexError
+from apexbridge_trio.flights import Flight
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
+from apexbridge_trio.protocol.openai import read_chat
+from apexbridge_trio.push import answer_events, answer_whole, streamed
+
+
+async def answer_chat(hub: Hub, asker: Principal, body: bytes) -> None:
+    """Answer a chat: all its owner's devices are told of it, this one too.
+
+    What fails after ``chat.started`` is told as ``chat.failed``, and not raised.
+
+    Cancellation: the chat ends, unless it is in the background.
+
+    Raises:
+        ApexError: It was refused before it began.
+    """
+    request, fields = read_chat(body)
+    owner = asker.narrowed(tenant_id=request.tenant_id, family_id=request.family_id)
+    request_id = request.chosen_id or new_id("req")
+    told = hub.push(owner, request_id, request)
+    fields = dict(streamed(request, fields))
+    timeout_s = hub.timeout_of(request)
+    if request.apex.background:
+
+        async def work(flight: Flight) -> bytes:
+            return await answer_whole(await hub.turn(owner, request, fields), flight, told)
+
+        hub.backgrounds.start(request_id, owner, work, timeout_s=timeout_s, told=told)
+        return
+    flight = hub.flights.open(request_id, "chat", owner, timeout_s=timeout_s)
+    try:
+        with told, flight:
+            await answer_events(await hub.turn(owner, request, fields), flight, told)
+    except ApexError:
+        return  # told already

@@ -1,0 +1,202 @@
+"""One connection of a client's device: told what happens, and heard.
+
+The reader reads, understands and acts at once; what takes time (a chat, a receipt) runs in the
+connection's nursery, and ends with it. What goes out is posted without waiting: events as they are
+published, answers as they come. A device that does not read is cut (1013), and may come back with the
+position of what it had last.
+
+Whoever comes without a position is shown what it can not know: what its owner is still to be told, and
+the chats that are being answered, from their start.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
+
+from apexbridge_trio.clients.chatting import answer_chat
+from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TooMany, TaskSettled
+from apexbridge_trio.events import Event, Kind, kinds_of
+from apexbridge_trio.events.event import write_frame
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.nodes.link import SLOW_READER, Socket
+from apexbridge_trio.protocol.client import (
+    Ack,
+    ChatAsked,
+    InterruptRequest,
+    Ping,
+    Resume,
+    Subscribe,
+    nothing_to_stop,
+    read_client_frame,
+)
+from apexbridge_trio.protocol.frames import FrameInvalid
+from apexbridge_trio.protocol.openai import encode, error_body
+
+# Contract §2.
+MAX_FRAME_BYTES: Final = 1024 * 1024
+# Chats and receipts one connection waits for; a client that asks for more is refused, and only it.
+MOST_ASKED: Final = 32
+# So many frames are taken before others get their turn.
+FRAMES_A_TURN: Final = 16
+
+log = get_logger("clients")
+
+
+class ClientLink:
+    """One connection; `run` is its whole life.
+
+    Args:
+        hub: The hub.
+        socket: The connection's.
+        reader: Who is told.
+        position: What it had last, if it has said so on coming.
+        kinds: What it wants to be told.
+
+    Attributes:
+        code: What the connection is closed with, and `reason` why.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        socket: Socket,
+        reader: Principal,
+        *,
+        position: Resume | None = None,
+        kinds: frozenset[Kind] | None = None,
+    ) -> None:
+        self._hub = hub
+        self._socket = socket
+        self._reader = reader
+        self._position = position
+        self.connection_id = new_id("conn")
+        self.code = 1000
+        self.reason = "the client has gone"
+        self._asked = 0
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._subscription = hub.events.subscribe(reader, self._post_event, kinds=kinds or kinds_of(None))
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            Resume: self._on_resume,
+            Subscribe: self._on_subscribe,
+            Ack: self._on_ack,
+            InterruptRequest: lambda asked: self._start(self._interrupt, asked),
+            ChatAsked: lambda asked: self._start(answer_chat, self._hub, self._reader, asked.body),
+            Ping: lambda _: self._say("pong", {}),
+        }
+
+    async def run(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """Serve the connection until it ends, from either side.
+
+        Cancellation: as any other end; its chats end with it, and it is told nothing more.
+        """
+        try:
+            with self._scope:
+                self._socket.limit(MAX_FRAME_BYTES)
+                self._welcome()
+                async with trio.open_nursery() as self._nursery:
+                    await self._read(receive)
+                    self._nursery.cancel_scope.cancel(reason=self.reason)
+        finally:
+            self._nursery = None
+            self._subscription.close()
+
+    async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        frames = 0
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if message["type"] == "websocket.receive":
+                self._take(message.get("text") or message.get("bytes") or b"")
+                frames += 1
+            if frames % FRAMES_A_TURN == 0:
+                await checkpoint()
+
+    def _take(self, text: str | bytes) -> None:
+        try:
+            asked = read_client_frame(text)
+            self._handlers[type(asked)](asked)
+        except FrameInvalid as fault:
+            self._say("error", {"code": "invalid_frame", "message": fault.message})
+        except ApexError as fault:
+            self._refuse(fault)
+
+    def _welcome(self) -> None:
+        acknowledged = {
+            "connectionId": self.connection_id,
+            "serverId": self._hub.nodes.server_id,
+            "message": "Connected.",
+            "timestamp": self._hub.events.now_ms(),
+        }
+        self._say("connection_ack", acknowledged)
+        if self._position is None:
+            self._show_what_is()
+        else:
+            self._on_resume(self._position)
+
+    def _show_what_is(self) -> None:
+        for event in self._subscription.running():
+            self._post_event(event)
+
+    def _on_resume(self, asked: Resume) -> None:
+        missed = self._subscription.missed(asked.epoch, asked.seq)
+        self._say("resumed", {"recovered": missed is not None})
+        if missed is None:
+            self._show_what_is()
+        for event in missed or ():
+            self._post_event(event)
+
+    def _on_subscribe(self, asked: Subscribe) -> None:
+        self._subscription.kinds = kinds_of(asked.topics)
+        self._say("subscribed", {"topics": sorted(self._subscription.kinds)})
+
+    def _on_ack(self, asked: Ack) -> None:
+        self._say("acked", {"id": asked.id, "settled": False})
+
+    def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        if self._asked >= MOST_ASKED:
+            raise TooMany(f"{MOST_ASKED} questions of this connection wait for an answer already.")
+        if self._nursery is not None:
+            self._asked += 1
+            self._nursery.start_soon(self._boxed, work, args, name=f"asked on {self.connection_id}")
+
+    async def _boxed(self, work: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+        try:
+            await work(*args)
+        except ApexError as fault:
+            self._refuse(fault)
+        except Exception as fault:  # the boundary of one question
+            log.error("a client's question failed", connection=self.connection_id, exc_info=fault)
+            self._refuse(InternalFault("The hub failed at this; its log says how."))
+        finally:
+            self._asked -= 1
+
+    async def _interrupt(self, asked: InterruptRequest) -> None:
+        try:
+            receipt = await self._hub.interrupt(asked, self._reader)
+        except (NotFound, TaskSettled) as fault:
+            receipt = nothing_to_stop(asked, fault)
+        self._say("interrupt_receipt", receipt)
+
+    def _refuse(self, fault: ApexError) -> None:
+        self._say("error", error_body(fault))
+
+    def _say(self, kind: str, data: Any) -> None:
+        """Send a frame to this connection alone; its position is that of the last event."""
+        events = self._hub.events
+        self._post(write_frame(kind, self._subscription.seq, events.epoch, encode(data), events.now_ms()))
+
+    def _post_event(self, event: Event) -> bool:
+        return self._post(event.frame)
+
+    def _post(self, frame: bytes) -> bool:
+        if self._socket.post(frame):
+            return True
+        if not self._scope.cancel_called:
+            self.code, self.reason = SLOW_READER, "it did not read what it was sent"
+            self._subscription.close()
+            self._scope.cancel(reason=self.reason)
+        return False

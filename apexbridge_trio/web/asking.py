@@ -1,0 +1,53 @@
+"""What somebody who wants to be told says on coming: the query of the client channel and of `/v1/events`."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.events import Kind, kinds_of
+from apexbridge_trio.protocol.client import Resume
+from apexbridge_trio.web.arrival import Arrival, header
+
+MAX_POSITION_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """``?epoch=…&seq=…&topics=a,b&follow=false``.
+
+    Attributes:
+        position: What the reader had last; None: it has nothing.
+        kinds: What it wants to be told.
+        follows: Whether it stays for what comes.
+    """
+
+    position: Resume | None
+    kinds: frozenset[Kind]
+    follows: bool
+
+    @classmethod
+    def of(cls, arrival: Arrival) -> "EventQuery":
+        """Read it.
+
+        Raises:
+            BadRequest: A value is none.
+        """
+        text = arrival.scope.get("query_string", b"").decode("latin-1")
+        try:
+            found = {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
+        except ValueError:
+            raise BadRequest("The query has too many fields.") from None
+        topics = found.get("topics")
+        kinds = kinds_of(topic.strip() for topic in topics.split(",")) if topics else kinds_of(None)
+        last = header(arrival.scope, b"last-event-id")
+        position = _position(last.rpartition(":")) if last else None
+        if position is None and "seq" in found:
+            position = _position((found.get("epoch", ""), ":", found["seq"]))
+        return cls(position, kinds, found.get("follow", "true") not in {"false", "0"})
+
+
+def _position(parts: tuple[str, str, str]) -> Resume:
+    """Read a position; one that is none is of no hub, so that nothing is recovered."""
+    epoch, _, seq = parts
+    is_number = seq.isascii() and seq.isdigit() and len(seq) < 18
+    return Resume(epoch[:MAX_POSITION_CHARS], int(seq)) if is_number else Resume("", -1)

@@ -218,6 +218,7 @@ async def _drain_on_signal(
             await anext(signals)
             log.warning("hurried: what is in flight is interrupted now")
             hub.flights.interrupt_all("the hub was told to hurry")
+    hub.events.close()
     drained.set()
 
 
@@ -235,6 +236,8 @@ async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> No
         await hub.flights.empty()
     for stop in stops:
         log.info("interrupted by the drain", **stop.written())
+    # Only now: whoever watches a chat hears its end.
+    hub.events.close()
     drained.set()
     waiting.cancel(reason="drained")
 

@@ -12,6 +12,7 @@ from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
 from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
+from apexbridge_trio.web.events import EVENTS, events
 from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, admit, is_below
 from apexbridge_trio.web.reading import narrowed
 from apexbridge_trio.web.sockets import channel
@@ -60,6 +61,9 @@ class Front:
             return
         if is_below(arrival.scope["path"], CALLBACKS):
             await callback(self._hub, arrival, receive)
+            return
+        if arrival.scope["path"] == EVENTS:
+            await events(self._hub, arrival, receive)
             return
         if arrival.principal is not None:
             arrival.principal = narrowed(arrival.principal, arrival, None, None)

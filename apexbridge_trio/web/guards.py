@@ -29,6 +29,8 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/chatvcp", frozenset({"chat"})),
     ("/v1/models", frozenset({"chat"})),
     ("/v1/interrupt", frozenset({"chat", "admin"})),
+    ("/v1/events", frozenset({"chat", "admin"})),
+    ("/v1/notifications", frozenset({"chat", "admin"})),
     ("/v1/requests", frozenset({"chat", "admin"})),
     ("/v1/nodes", frozenset({"chat", "admin"})),
     ("/v1/tasks", frozenset({"chat", "admin"})),

@@ -1,0 +1,131 @@
+"""``GET /v1/events``: what a client channel tells, as server-sent events.
+
+An ASGI callable like the chat's: Quart's responses end with their generator, and this one ends with
+whatever comes first: the client leaves, the hub drains, or the client does not read.
+"""
+
+from typing import Final
+
+import trio
+
+from apexbridge_trio.errors import MethodNotAllowed
+from apexbridge_trio.events import Event, Subscription
+from apexbridge_trio.events.event import sse, write_frame
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.protocol.openai import encode
+from apexbridge_trio.web.arrival import Arrival, Receive
+from apexbridge_trio.web.asking import EventQuery
+from apexbridge_trio.web.reading import narrowed
+from apexbridge_trio.web.streaming import EventReply
+
+EVENTS: Final = "/v1/events"
+
+# What may wait for a reader, as on the client channel; one that leaves more is cut, and may come back.
+MAX_UNSENT_BYTES: Final = 2 * 1024 * 1024
+
+
+class Outbox:
+    """What is to be sent to one reader.
+
+    Attributes:
+        is_over: Nothing more comes.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._news = trio.Event()
+        self.is_over = False
+
+    def post(self, event: Event) -> bool:
+        """Take an event, if the reader keeps up."""
+        if self._bytes > MAX_UNSENT_BYTES:
+            self.end()
+            return False
+        self.add(event.as_sse())
+        return True
+
+    def add(self, part: bytes) -> None:
+        """Take a part of the stream."""
+        self._parts.append(part)
+        self._bytes += len(part)
+        self._news.set()
+
+    def end(self) -> None:
+        """Take nothing more; what is there is still sent."""
+        self.is_over = True
+        self._news.set()
+
+    async def take(self) -> bytes:
+        """Wait for something to send, and return all of it; empty: it is over."""
+        await self._news.wait()
+        if not self.is_over:
+            self._news = trio.Event()
+        taken = b"".join(self._parts)
+        self._parts.clear()
+        self._bytes = 0
+        return taken
+
+
+async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
+    """Tell what happens until the client leaves, or the hub ends.
+
+    Raises:
+        ApexError: Why it is not told.
+    """
+    if arrival.scope["method"] != "GET":
+        raise MethodNotAllowed("Events are read with GET.", allowed=["GET"])
+    assert arrival.principal is not None
+    reader = narrowed(arrival.principal, arrival, None, None)
+    asked = EventQuery.of(arrival)
+    outbox = Outbox()
+    subscription = hub.events.subscribe(reader, outbox.post, kinds=asked.kinds, on_close=outbox.end)
+    try:
+        _begin(hub, subscription, outbox, asked)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
+            await _send(EventReply(arrival, hub.config.chat.keepalive_s), outbox, nursery)
+            nursery.cancel_scope.cancel(reason="nothing more is told")
+    finally:
+        subscription.close()
+
+
+def _begin(hub: Hub, subscription: Subscription, outbox: Outbox, asked: EventQuery) -> None:
+    """Tell where the reader stands, and what it has missed."""
+    if not asked.follows and asked.position is None:
+        found = subscription.kept()
+    else:
+        found = _missed(hub, subscription, outbox, asked)
+    for event in found:
+        outbox.add(event.as_sse())
+    if not asked.follows:
+        outbox.end()
+
+
+def _missed(hub: Hub, subscription: Subscription, outbox: Outbox, asked: EventQuery) -> list[Event]:
+    position = asked.position
+    missed = subscription.missed(position.epoch, position.seq) if position is not None else None
+    if missed is not None:
+        outbox.add(b": resumed\n\n")
+        return missed
+    seq, epoch = subscription.seq, hub.events.epoch
+    kind, said = ("connected", {}) if position is None else ("resumed", {"recovered": False})
+    frame = write_frame(kind, seq, epoch, encode(said), hub.events.now_ms())
+    outbox.add(sse(epoch, seq, kind, frame))
+    return subscription.running()
+
+
+async def _send(reply: EventReply, outbox: Outbox, nursery: trio.Nursery) -> None:
+    nursery.start_soon(reply.keep_alive, name="sign of life")
+    while not outbox.is_over:
+        if taken := await outbox.take():
+            await reply.write(taken)
+    await reply.close(await outbox.take() or b": the end\n\n")
+
+
+async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
+    """End the stream when its client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    arrival.outcome = arrival.outcome or "closed_by_client"
+    scope.cancel(reason="the client has gone")

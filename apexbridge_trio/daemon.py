@@ -43,7 +43,8 @@ from apexbridge_trio.ledger import Ledger, Sender
 from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
-from apexbridge_trio.nodes import Nodes
+from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
+from apexbridge_trio.notices import Notices
 from apexbridge_trio.notify import notify
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins, machine_zone, watch
@@ -51,7 +52,7 @@ from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
-from apexbridge_trio.store import Store
+from apexbridge_trio.store import NodeTaskRecord, Store
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
 from apexbridge_trio.web.guards import CALLBACKS
@@ -89,15 +90,18 @@ def open_hub(
         journal = Journal(written)
         pendings = _pendings(config, state, store, written, journal)
         nodes = _nodes(config, flights, journal, store, written, pendings, models)
+        notices = Notices(store, written, journal, events := Events())
+        _tell(events, notices, pendings, nodes)
         yield Hub(
             config=config,
-            events=Events(),
+            events=events,
             flights=flights,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,
             plugins=plugins,
             pendings=pendings,
             nodes=nodes,
+            notices=notices,
             keys=Keys(store),
             embedded=embedded,
             started=trio.current_time(),
@@ -154,6 +158,27 @@ def _nodes(
 
     nodes.forward = forward
     return nodes
+
+
+def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes) -> None:
+    """Have what happens in the rooms told to whom it concerns."""
+    pendings.owed = nodes.book.owed = notices.owed
+    pendings.progressed = notices.heard_progress
+
+    def progressed(task: NodeTask, progress: float | None, message: str) -> None:
+        notices.progress(task.owner, task.id, progress, message)
+
+    def node_changed(node: Node, was: str, status: str, reason: str) -> None:
+        said = {"nodeId": node.id, "from": was, "to": status, "reason": reason}
+        events.publish("node.status", node.owner, said)
+
+    def task_changed(record: NodeTaskRecord) -> None:
+        owner = Principal(record.principal_id, record.tenant_id, record.family_id)
+        events.publish("task.status", owner, task_entry(record))
+
+    nodes.reports.progressed = progressed
+    nodes.changed = node_changed
+    nodes.book.changed = task_changed
 
 
 async def run_hub(config: Config, state: Path, bind: str) -> None:

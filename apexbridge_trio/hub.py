@@ -16,6 +16,7 @@ from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
+from apexbridge_trio.notices import Notices
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.client import InterruptRequest
@@ -41,6 +42,7 @@ class Hub:
     plugins: Plugins
     pendings: Pendings
     nodes: Nodes
+    notices: Notices
     keys: Keys
     embedded: IntentModel
     started: float

@@ -175,6 +175,7 @@ class Ledger:
             self._tasks.settle_notice(record.call_id)
             self._tasks.delete(record.call_id)
         # A message of now may bear a time of TOLERANCE_S ahead, and be good as long after it.
+        self._tasks.forget_notices(now_ms)
         self._tasks.forget_seen(now_ms - 2 * TOLERANCE_S * 1000)
         return Swept(timed_out, len(old))
 

@@ -138,6 +138,8 @@ class ClientLink:
             self._on_resume(self._position)
 
     def _show_what_is(self) -> None:
+        for _, frame in self._hub.notices.frames(self._reader, self._subscription):
+            self._post(frame)
         for event in self._subscription.running():
             self._post_event(event)
 
@@ -154,7 +156,10 @@ class ClientLink:
         self._say("subscribed", {"topics": sorted(self._subscription.kinds)})
 
     def _on_ack(self, asked: Ack) -> None:
-        self._say("acked", {"id": asked.id, "settled": False})
+        def done(is_settled: bool) -> None:  # noqa: FBT001  # a callback
+            self._say("acked", {"id": asked.id, "settled": is_settled})
+
+        self._hub.notices.ack(asked.id, self._reader, done)
 
     def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         if self._asked >= MOST_ASKED:

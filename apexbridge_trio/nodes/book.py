@@ -38,6 +38,8 @@ class TaskBook:
 
     Attributes:
         live: By id.
+        owed: Told of each notice that is owed since just now, by its id.
+        changed: Told of each task whose state has changed, once that is on disk.
     """
 
     def __init__(self, journal: Journal, queue: TaskQueue, *, written: NodeRows, notices: Tasks) -> None:
@@ -47,6 +49,8 @@ class TaskBook:
         self._notices = notices
         self.live: dict[str, NodeTask] = {}
         self._unwritten: list[Callable[[], object]] = []
+        self.owed: Callable[[str], None] = _nobody
+        self.changed: Callable[[NodeTaskRecord], None] = _nobody
 
     def save(
         self,
@@ -56,19 +60,26 @@ class TaskBook:
     ) -> Entry[None]:
         """Write a task as it is now; `after` is called once it is on disk."""
         task.is_stored = True
+        record = task.record
 
         def written(_: None) -> None:
             task.is_written = True
+            self._tell(task, record)
             if after:
                 after()
 
-        return self._journal.post(self._row(task, task.record), written, failed=failed)
+        return self._journal.post(self._row(task, record), written, failed=failed)
 
     def _row(self, task: NodeTask, record: NodeTaskRecord) -> Callable[[], None]:
         """Return what writes a task; its whole row while none is known to be on disk."""
         if task.is_written:
             return partial(self._written.advance_task, change_of(record))
         return partial(self._written.add_task, row_of(record))
+
+    def _tell(self, task: NodeTask, record: NodeTaskRecord) -> None:
+        if task.told_state != record.state:
+            task.told_state = record.state
+            self.changed(record)
 
     def delete(self, task: NodeTask) -> None:
         """Take back a task that nobody was told of."""
@@ -134,6 +145,9 @@ class TaskBook:
 
         def after(_: None) -> None:
             self._count(task, ending, frees=frees)
+            self._tell(task, ending)
+            if notice is not None:
+                self.owed(notice.id)
             if done:
                 done("")
 
@@ -162,6 +176,10 @@ class TaskBook:
             task.wake()
         else:
             self._unwritten.append(again)
+
+
+def _nobody(*_: object) -> None:
+    """Nobody listens yet."""
 
 
 def fault(code: str, message: str) -> dict[str, Any]:

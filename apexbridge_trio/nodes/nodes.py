@@ -59,6 +59,8 @@ class Nodes:
 
     Attributes:
         forward: Takes a callback that came to a node; set once, when the hub is composed.
+        changed: Told of each change of a node's status: the node, from, to, why.
+        book: The tasks; its listeners are set when the hub is composed.
     """
 
     forward: Callable[[Principal, ForwardedCallback], Awaitable[str]]
@@ -83,10 +85,11 @@ class Nodes:
         self._keep_s = keep_s
         self._callback_url = callback_url
         self.registry = Registry(
-            self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, _on_change
+            self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, self._on_change
         )
+        self.changed: Callable[[Node, str, str, str], None] = _nobody
         self._queue = queue = TaskQueue(self.registry, config.max_queued)
-        self._book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
+        self.book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
         self.llm = NodeLlm(config, flights, self.tasks)
@@ -191,13 +194,14 @@ class Nodes:
         """
         task, outcome = self.tasks.live(record.id), of_callback(callback)
         if task is not None and task.is_answered:
-            await self._book.settled()
+            await self.book.settled()
             task = self.tasks.live(record.id)
         if task is None or task.is_answered:
             return _verdict_of_ended(self.rows.task(record.id) or record, outcome)
         if callback.status == "progress":
             if task.flight is not None:
                 task.flight.remarks |= {"progress": callback.progress, "message": callback.message}
+                self.reports.progressed(task, callback.progress, callback.message)
             return Verdict("progress")
         written, faults = trio.Event(), []
 
@@ -286,7 +290,7 @@ class Nodes:
         """
         self.registry.forget_absence(self.config.rejoin_grace_s)
         self._queue.give_up()
-        self._book.write_again()
+        self.book.write_again()
         for node in self.registry:
             self.reports.forget_unconfirmed(node)
         self.llm.keep_only(self.registry)
@@ -328,6 +332,9 @@ class Nodes:
         """Take a plugin's callback that a node passes on."""
         link.start(self._forward, link, callback, name=f"callback of {callback.plugin}")
 
+    def _on_change(self, node: Node, was: str, status: str, reason: str) -> None:
+        self.changed(node, was, status, reason)
+
     async def _forward(self, link: NodeLink, callback: ForwardedCallback) -> None:
         try:
             word = await self.forward(link.principal, callback)
@@ -351,7 +358,7 @@ def _hash_of(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _on_change(_node: Node, _was: str, _is: str, _reason: str) -> None:
+def _nobody(*_: object) -> None:
     """Nobody listens yet."""
 
 

@@ -39,12 +39,15 @@ class Reports:
 
     Attributes:
         delegate: Set once, when the room is composed.
+        progressed: Told how far a task is; set once, when the hub is composed.
     """
 
     delegate: Delegate
+    progressed: Callable[[NodeTask, float | None, str], None]
 
     def __init__(self, book: TaskBook, queue: TaskQueue) -> None:
         self._book = book
+        self.progressed = lambda *_: None
         self._queue = queue
 
     def result(self, link: NodeLink, result: TaskResult) -> None:
@@ -124,6 +127,7 @@ class Reports:
         task = self._its_own(link, progress.task_id)
         if task is not None and task.flight is not None:
             task.flight.remarks |= {"progress": progress.progress, "message": progress.message}
+            self.progressed(task, progress.progress, progress.message)
 
     def cancelled(self, link: NodeLink, cancelled: TaskCancelled) -> None:
         """Note that nothing of a task runs on its node any more."""

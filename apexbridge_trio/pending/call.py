@@ -64,6 +64,11 @@ class PendingCall:
         """Whether somebody said stop: to the wait, or to whatever is above it."""
         return any(flight.stop for flight in self._flight.lineage())
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether the task has a result that nobody took; asked when nobody waits any more."""
+        return self.state in {"succeeded", "failed", "timed_out"} and not self._is_taken
+
     async def open(self, default_expires_s: float) -> None:
         """Record the call; the plugin may be told of it once this returns."""
         record = partial(

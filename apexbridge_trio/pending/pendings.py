@@ -1,6 +1,6 @@
 """Who waits for tasks that answer later, and what is done when nobody does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -34,6 +34,10 @@ class Pendings:
             the port is known only then.
         expires_s: A task's time, where its tool does not say.
         keep_s: How long a result is kept.
+
+    Attributes:
+        owed: Told of each task, by its call's id, whose owner is owed a notice since just now.
+        progressed: Told of each task's progress.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Pendings:
         self._keep_s = keep_s
         self._calls: dict[str, PendingCall] = {}
         self._nursery: trio.Nursery | None = None
+        self.owed: Callable[[str], None] = _nobody
+        self.progressed: Callable[[TaskRecord, Callback], None] = _nobody
 
     def __len__(self) -> int:
         """Calls that somebody waits for, or of which something still runs."""
@@ -81,6 +87,8 @@ class Pendings:
             call.is_awaited = False
             with trio.move_on_after(LEAVE_S, shield=True):
                 await call.leave()
+            if call.is_owed:
+                self.owed(call.call_id)
             if call.running is None:
                 self._calls.pop(call.call_id, None)
 
@@ -136,11 +144,21 @@ class Pendings:
         return await withdrawn.wait()
 
     def _hear(self, callback: Callback, verdict: Verdict) -> None:
+        if verdict.word == "accepted" and verdict.record is not None and verdict.record.tool:
+            self._owe(verdict.record.call_id)
+        elif verdict.word == "progress" and verdict.record is not None:
+            self.progressed(verdict.record, callback)
         if verdict.record is not None and (call := self._calls.get(verdict.record.call_id)) is not None:
             call.hear(verdict, callback)
             self._release(call)
         if verdict.word in {"gone", "conflict", "replayed"}:
             log.warning("callback refused", reason=verdict.word, **_named(verdict.record))
+
+    def _owe(self, call_id: str) -> None:
+        """Tell of a notice; whoever waits for the task says later whether it was needed."""
+        call = self._calls.get(call_id)
+        if call is None or not call.is_awaited:
+            self.owed(call_id)
 
     def _release(self, call: PendingCall) -> None:
         """Close what still runs of a task that has ended and that nobody waits for."""
@@ -161,11 +179,16 @@ class Pendings:
 
     def _hear_sweep(self, swept: Swept) -> None:
         for record in swept.timed_out:
+            self._owe(record.call_id)
             if (call := self._calls.get(record.call_id)) is not None:
                 call.end("timed_out")
                 self._release(call)
         if swept.timed_out or swept.deleted:
             log.info("tasks swept", timed_out=len(swept.timed_out), deleted=swept.deleted)
+
+
+def _nobody(*_: object) -> None:
+    """Nobody listens yet."""
 
 
 def _named(record: TaskRecord | None) -> dict[str, Any]:

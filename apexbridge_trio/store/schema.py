@@ -104,4 +104,10 @@ MIGRATIONS: Final = (
     CREATE INDEX node_tasks_that_ended ON node_tasks (ended_ms) WHERE ended_ms IS NOT NULL;
     CREATE INDEX node_tasks_by_tenant ON node_tasks (tenant_id, created_ms);
     """,
+    """
+    ALTER TABLE notices ADD COLUMN kind TEXT NOT NULL DEFAULT 'notification';
+    ALTER TABLE notices ADD COLUMN title TEXT NOT NULL DEFAULT '';
+    ALTER TABLE notices ADD COLUMN expires_ms INTEGER;
+    CREATE INDEX notices_by_tenant ON notices (tenant_id, created_ms);
+    """,
 )

@@ -13,6 +13,10 @@ MOST_LISTED: Final = 500
 TaskState = Literal["running", "waiting_callback", "succeeded", "failed", "interrupted", "timed_out"]
 
 
+# A notice that nobody has seen by then is of no use any more.
+NOTICE_DAYS: Final = 30
+
+
 class TaskRecord(Struct, frozen=True, kw_only=True):
     """A call that answers later, from before it starts until its result is forgotten.
 
@@ -44,12 +48,14 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
 
 
 class Notice(Struct, frozen=True):
-    """Something the owner has to be told: of each task that ended, until somebody took its result.
+    """Something the owner has to be told, until somebody has seen it, or took the result it is about.
 
     Attributes:
-        id: The task's `call_id`.
-        level: ``info`` or ``warning``.
-        body: A JSON object: ``taskId plugin tool state message``.
+        id: The task's `call_id`, if it is about one.
+        level: ``info``, ``warning`` or ``error``.
+        body: A JSON object: ``message``, and of a task ``taskId plugin tool state``.
+        kind: ``notification``, ``alert`` or ``reminder``.
+        expires_ms: When it need not be told any more; None: `NOTICE_DAYS` after it was made.
     """
 
     id: str
@@ -59,6 +65,9 @@ class Notice(Struct, frozen=True):
     level: str
     body: str
     created_ms: int
+    kind: str = "notification"
+    title: str = ""
+    expires_ms: int | None = None
 
 
 _COLUMNS: Final = [field.name for field in msgspec.structs.fields(TaskRecord)]
@@ -133,8 +142,27 @@ class Tasks:
 
     def owe(self, notice: Notice) -> None:
         """Record that the owner has to be told; a second time changes nothing."""
+        row = msgspec.structs.astuple(notice)
+        self._store.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def notice(self, notice_id: str) -> Notice | None:
+        """Return a notice that is owed."""
+        rows = self._store.execute("SELECT * FROM notices WHERE id = ?", (notice_id,))
+        return next((Notice(*row) for row in rows), None)
+
+    def notices_of(self, tenant_id: str, most: int) -> list[Notice]:
+        """Return what a tenant is owed, oldest first, of many the newest."""
+        rows = self._store.execute(
+            "SELECT * FROM notices WHERE tenant_id = ? ORDER BY created_ms DESC, id DESC LIMIT ?",
+            (tenant_id, most),
+        )
+        return [Notice(*row) for row in rows][::-1]
+
+    def forget_notices(self, now_ms: int) -> None:
+        """Forget notices whose time is over."""
         self._store.execute(
-            "INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(notice)
+            "DELETE FROM notices WHERE coalesce(expires_ms, created_ms + ?) < ?",
+            (NOTICE_DAYS * 86_400_000, now_ms),
         )
 
     def settle_notice(self, notice_id: str) -> None:

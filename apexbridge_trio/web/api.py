@@ -20,6 +20,7 @@ from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
+from apexbridge_trio.web.notices import add_notices
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
 from apexbridge_trio.web.tasks import add_tasks
@@ -41,6 +42,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_plugins(app, hub)
     add_nodes(app, hub)
     add_tasks(app, hub)
+    add_notices(app, hub)
     return app
 
 

@@ -12,6 +12,7 @@ from apexbridge_trio.errors import MethodNotAllowed
 from apexbridge_trio.events import Event, Subscription
 from apexbridge_trio.events.event import sse, write_frame
 from apexbridge_trio.hub import Hub
+from apexbridge_trio.identity import Principal
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.web.arrival import Arrival, Receive
 from apexbridge_trio.web.asking import EventQuery
@@ -29,6 +30,7 @@ class Outbox:
 
     Attributes:
         is_over: Nothing more comes.
+        is_resumed: The reader was told what it had missed.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,7 @@ class Outbox:
         self._bytes = 0
         self._news = trio.Event()
         self.is_over = False
+        self.is_resumed = False
 
     def post(self, event: Event) -> bool:
         """Take an event, if the reader keeps up."""
@@ -81,7 +84,7 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     outbox = Outbox()
     subscription = hub.events.subscribe(reader, outbox.post, kinds=asked.kinds, on_close=outbox.end)
     try:
-        _begin(hub, subscription, outbox, asked)
+        _begin(hub, reader, subscription, outbox, asked)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
             await _send(EventReply(arrival, hub.config.chat.keepalive_s), outbox, nursery)
@@ -90,12 +93,17 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
         subscription.close()
 
 
-def _begin(hub: Hub, subscription: Subscription, outbox: Outbox, asked: EventQuery) -> None:
+def _begin(
+    hub: Hub, reader: Principal, subscription: Subscription, outbox: Outbox, asked: EventQuery
+) -> None:
     """Tell where the reader stands, and what it has missed."""
     if not asked.follows and asked.position is None:
         found = subscription.kept()
     else:
         found = _missed(hub, subscription, outbox, asked)
+    if asked.follows and not outbox.is_resumed:
+        for kind, frame in hub.notices.frames(reader, subscription):
+            outbox.add(sse(hub.events.epoch, subscription.seq, kind, frame))
     for event in found:
         outbox.add(event.as_sse())
     if not asked.follows:
@@ -107,6 +115,7 @@ def _missed(hub: Hub, subscription: Subscription, outbox: Outbox, asked: EventQu
     missed = subscription.missed(position.epoch, position.seq) if position is not None else None
     if missed is not None:
         outbox.add(b": resumed\n\n")
+        outbox.is_resumed = True
         return missed
     seq, epoch = subscription.seq, hub.events.epoch
     kind, said = ("connected", {}) if position is None else ("resumed", {"recovered": False})

@@ -1,0 +1,163 @@
+"""What people have to be told: durable, shown to who comes later, until somebody has seen it."""
+
+from typing import Any
+
+import pytest
+
+from apexbridge_trio import notices as room
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.store import Notice, Store, Tasks
+from tests.harness.client import Memory, listening
+from tests.harness.node import joined, key_for
+from tests.harness.world import open_world
+
+
+def bearer(key):
+    return f"Authorization: Bearer {key}"
+
+
+async def post(world, key, **body):
+    return await world.ask("POST", "/v1/notifications", body, bearer(key))
+
+
+async def pending(world, key):
+    return (await world.ask("GET", "/v1/notifications", None, bearer(key))).json
+
+
+async def test_a_notice_is_told_now_and_shown_later_until_it_is_acknowledged(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        async with listening(world, key) as here:
+            reply = await post(world, key, message="喝水", title="Water", level="warning", kind="alert")
+            assert reply.status == 201
+            notice_id = reply.json["id"]
+            said = (await here.hear("alert"))["data"]
+            assert said == {"id": notice_id, "level": "warning", "title": "Water", "message": "喝水"}
+        async with listening(world, key) as later, listening(world, key) as another:
+            assert (await later.hear("alert"))["data"] == said
+            assert (await another.hear("alert"))["data"] == said
+            await later.say("ack", {"id": notice_id})
+            assert (await later.hear("acked"))["data"] == {"id": notice_id, "settled": True}
+            assert (await another.hear("notification.acked"))["data"] == {"id": notice_id}
+            await later.say("ack", {"id": notice_id})
+            assert (await later.hear("acked"))["data"]["settled"] is False
+        async with listening(world, key) as last:
+            await last.say("ping")
+            assert (await last.next())["type"] == "pong"
+
+
+async def test_it_survives_the_hub(tmp_path, autojump_clock):
+    memory = Memory()
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        async with listening(world, key, memory):
+            pass
+        await post(world, key, message="one")
+    async with open_world(tmp_path) as world, listening(world, key, memory) as client:
+        assert (await client.hear("resumed"))["data"] == {"recovered": False}
+        assert (await client.hear("notification"))["data"]["message"] == "one"
+        assert memory.epoch == world.hub.events.epoch
+
+
+async def test_over_http_it_is_listed_and_acknowledged(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        anne, bert = (key_for(world, "chat", family=name) for name in ("anne", "bert"))
+        house, other = key_for(world, "chat"), key_for(world, "chat", "admin", tenant="other")
+        notice_id = (await post(world, anne, message="hers")).json["id"]
+        path = f"/v1/notifications/{notice_id}/ack"
+        for key in (bert, other):
+            assert await pending(world, key) == []
+            assert (await world.ask("POST", path, {}, bearer(key))).status == 404
+        for key in (anne, house):
+            assert [one["message"] for one in await pending(world, key)] == ["hers"]
+        assert (await world.ask("POST", path, {}, bearer(anne))).status == 200
+        assert (await world.ask("POST", path, {}, bearer(anne))).status == 404
+        assert await pending(world, house) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"message": ""}, 400),
+        ({"message": "x", "level": "loud"}, 400),
+        ({"message": "x", "kind": "chat.chunk"}, 400),
+        ({"message": "x", "expiresS": -1}, 400),
+        ({"message": "x", "tenantId": "other"}, 403),
+        ({"message": "x" * 10_001}, 400),
+    ],
+)
+async def test_what_can_not_be_told(tmp_path, autojump_clock, body, status):
+    async with open_world(tmp_path) as world:
+        assert (await post(world, key_for(world, "chat"), **body)).status == status
+
+
+async def test_too_many_that_nobody_reads_are_refused(tmp_path, autojump_clock, monkeypatch):
+    monkeypatch.setattr(room, "MOST_OWED", 2)
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        assert [(await post(world, key, message="x")).status for _ in range(3)] == [201, 201, 429]
+        assert (await post(world, key_for(world, "chat", tenant="other"), message="x")).status == 201
+
+
+async def test_what_is_over_is_not_shown(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        for notice_id, expires_ms in (("gone", 1), ("there", None)):
+            made = Notice(notice_id, "p", "default", None, "info", '{"message":""}', 0, expires_ms=expires_ms)
+            Tasks(world.hub.nodes._written._store).owe(made)
+        assert [one["id"] for one in await pending(world, key)] == ["there"]
+
+
+def test_what_is_over_is_forgotten(tmp_path):
+    with Store(tmp_path) as store:
+        rows = Tasks(store)
+        day = 86_400_000
+        rows.owe(Notice("short", "p", "t", None, "info", "{}", 0, expires_ms=10))
+        rows.owe(Notice("long", "p", "t", None, "info", "{}", 0))
+        rows.owe(Notice("other", "p", "u", None, "info", "{}", 0))
+        rows.forget_notices(11)
+        assert [notice.id for notice in rows.notices_of("t", 10)] == ["long"]
+        rows.forget_notices(31 * day)
+        assert rows.notices() == []
+
+
+async def test_a_lost_task_is_told_to_its_owner(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world, listening(world) as client:
+        async with joined(world) as node:
+            key = key_for(world, "chat", "admin")
+            body = {"toolName": "echo", "toolArgs": {}}
+            made = await world.ask("POST", "/v1/tasks", body, bearer(key))
+            task_id = made.json["taskId"]
+            await node.task()
+        frames: list[dict[str, Any]] = []
+        while not frames or frames[-1]["type"] != "notification":
+            frames.append(await client.hear("node.status", "task.status", "notification"))
+        said = frames[-1]["data"]
+        assert said["id"] == said["taskId"] == task_id
+        assert said["actions"] == [{"retry": task_id}]
+        assert [f["data"]["state"] for f in frames if f["type"] == "task.status"] == [
+            "queued",
+            "assigned",
+            "lost",
+        ]
+        nodes = [f["data"] for f in frames if f["type"] == "node.status"]
+        assert [(node["from"], node["to"]) for node in nodes] == [
+            ("offline", "online"),
+            ("online", "offline"),
+        ]
+
+
+async def test_progress_is_told_and_not_kept(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world, listening(world) as client:
+        owner = Principal("house")
+        for number in range(300):
+            world.hub.notices.progress(owner, "task_1", number / 300, "going")
+        said = (await client.hear("notification"))["data"]
+        assert said["taskId"] == "task_1"
+        assert said["progress"] == 0
+        assert world.hub.notices.pending(owner) == []
+        assert world.hub.events.history("default").seq <= room.PROGRESS_RATE
+        for number in range(1100):
+            world.hub.notices.progress(owner, f"task_{number}", 1.0, "")
+        assert len(world.hub.notices._rates) <= 1000

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from apexbridge_trio.cli import chat, keys, listing, node, nodes, plugins, requests, serve, tasks
+from apexbridge_trio.cli import chat, events, keys, listing, node, nodes, plugins, requests, serve, tasks
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
 
@@ -22,6 +22,8 @@ app.command()(node.node)
 app.command()(chat.chat)
 app.command()(requests.interrupt)
 app.command()(requests.requests)
+app.command()(events.events)
+app.command()(events.notify)
 app.command()(listing.models)
 app.command()(listing.health)
 app.add_typer(keys.app)

@@ -16,7 +16,7 @@ import trio
 from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 from apexbridge_trio.clients.chatting import answer_chat
-from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TooMany, TaskSettled
+from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TaskSettled, TooMany
 from apexbridge_trio.events import Event, Kind, kinds_of
 from apexbridge_trio.events.event import write_frame
 from apexbridge_trio.hub import Hub

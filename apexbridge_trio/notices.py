@@ -184,6 +184,8 @@ def told(notice: Notice) -> dict[str, Any]:
     said: dict[str, Any] = {"id": notice.id, "level": notice.level}
     said |= {"title": notice.title} if notice.title else {}
     said |= msgspec.json.decode(notice.body, type=dict[str, Any])
+    if not said.get("message"):
+        said["message"] = f"{said.get('tool', 'The task')}: {said.get('state', 'over')}"
     return said
 
 

@@ -3,13 +3,16 @@
 from typing import Any
 
 import pytest
+import trio
 
 from apexbridge_trio import notices as room
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.plugins import Later
 from apexbridge_trio.store import Notice, Store, Tasks
 from tests.harness.client import Memory, listening
 from tests.harness.node import joined, key_for
-from tests.harness.world import open_world
+from tests.harness.world import content, open_world, say
+from tests.web.test_callback import DONE, Song, waiting
 
 
 def bearer(key):
@@ -161,3 +164,60 @@ async def test_progress_is_told_and_not_kept(tmp_path, autojump_clock):
         for number in range(1100):
             world.hub.notices.progress(owner, f"task_{number}", 1.0, "")
         assert len(world.hub.notices._rates) <= 1000
+
+
+async def test_a_callback_that_nobody_waits_for_is_told_and_its_progress_before(tmp_path, autojump_clock):
+    async with waiting(tmp_path, Later(wait_s=5)) as (world, song, chat), listening(world) as client:
+        await world.ask("POST", song.path, {"status": "progress", "progress": 0.5, "message": "verse"})
+        said = (await client.hear("notification"))["data"]
+        assert (said["taskId"], said["progress"], said["message"]) == ("song-1", 0.5, "verse")
+        await chat.reply()
+        await world.ask("POST", song.path, DONE)
+        said = (await client.hear("notification"))["data"]
+        assert (said["taskId"], said["state"], said["message"]) == ("song-1", "succeeded", "sing: succeeded")
+        await client.say("ack", {"id": said["id"]})
+        assert (await client.hear("acked"))["data"]["settled"]
+        assert world.hub.pendings._tasks.notices() == []
+
+
+async def test_a_callback_that_a_chat_waits_for_is_not_told(tmp_path, autojump_clock):
+    async with waiting(tmp_path) as (world, song, chat), listening(world) as client:
+        await world.ask("POST", song.path, DONE)
+        await chat.reply()
+        await client.say("ping")
+        assert (await client.next())["type"] == "pong"
+
+
+async def test_a_chat_that_is_gone_when_the_callback_comes_is_told_to_the_device(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world, listening(world) as client:
+        song = Song(world)
+        async with world.client() as http:
+            await http.chat(say("sing {}", "hands"))
+            await song.called.wait()
+            await trio.testing.wait_all_tasks_blocked()
+        await world.ask("POST", song.path, {"status": "failed", "error": "no voice"})
+        said = (await client.hear("notification"))["data"]
+        assert (said["level"], said["state"]) == ("warning", "failed")
+
+
+async def test_the_seeds_7_5_http_and_the_channel_together(tmp_path, autojump_clock):
+    """A pushed chat, a plugin's progress and its end by callback, and a device that reconnects in between."""
+    memory = Memory()
+    async with open_world(tmp_path) as world, world.client() as http:
+        song = Song(world, Later(wait_s=1))
+        key = key_for(world, "chat")
+        async with listening(world, key, memory) as client:
+            await http.chat(say("sing {}", "hands", requestId="r1", apex={"push": True}), bearer(key))
+            await song.called.wait()
+            await world.ask("POST", song.path, {"status": "progress", "progress": 0.1, "message": "verse"})
+            await client.hear("notification")
+        await world.ask("POST", song.path, {"status": "progress", "progress": 0.9, "message": "chorus"})
+        reply = await http.reply()
+        await world.ask("POST", song.path, DONE)
+        async with listening(world, key, memory) as client:
+            while len(memory.told) < 3:
+                await client.hear("notification")
+        assert memory.is_whole
+        assert memory.texts == {"r1": content(reply)}
+        assert memory.ended == {"r1": "chat.completed"}
+        assert [data["message"] for _, data in memory.told] == ["verse", "chorus", "sing: succeeded"]

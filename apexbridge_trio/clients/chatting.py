@@ -1,12 +1,17 @@
 """A chat that was asked for on a client's connection: it is answered with events."""
 
+import trio
+
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
+from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import read_chat
 from apexbridge_trio.push import answer_events, answer_whole, streamed
+
+log = get_logger("clients")
 
 
 async def answer_chat(hub: Hub, asker: Principal, body: bytes) -> None:
@@ -33,8 +38,13 @@ async def answer_chat(hub: Hub, asker: Principal, body: bytes) -> None:
         hub.backgrounds.start(request_id, owner, work, timeout_s=timeout_s, told=told)
         return
     flight = hub.flights.open(request_id, "chat", owner, timeout_s=timeout_s)
+    outcome = "cancelled"
     try:
         with told, flight:
             await answer_events(await hub.turn(owner, request, fields), flight, told)
-    except ApexError:
-        return  # told already
+        outcome = "completed"
+    except ApexError as fault:  # told already
+        outcome = fault.code
+    finally:
+        took_ms = round((trio.current_time() - flight.started) * 1000, 1)
+        log.info("chat ended", request_id=request_id, outcome=outcome, duration_ms=took_ms)

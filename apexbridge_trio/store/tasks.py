@@ -158,6 +158,11 @@ class Tasks:
         )
         return [Notice(*row) for row in rows][::-1]
 
+    def count_notices(self, tenant_id: str) -> int:
+        """Return how much a tenant is owed."""
+        rows = self._store.execute("SELECT count(*) FROM notices WHERE tenant_id = ?", (tenant_id,))
+        return next(rows)[0]  # type: ignore[no-any-return]
+
     def forget_notices(self, now_ms: int) -> None:
         """Forget notices whose time is over."""
         self._store.execute(

@@ -5,7 +5,8 @@ import json
 import pytest
 import trio
 
-from tests.clients.test_channel import QUIET, settled
+from apexbridge_trio.clients.chatting import answer_chat
+from tests.clients.test_channel import HOUSE, QUIET, settled
 from tests.harness.client import Memory, listening
 from tests.harness.kill import kill_at_every_step
 from tests.harness.node import key_for
@@ -248,8 +249,8 @@ async def test_more_questions_than_a_connection_may_ask_are_refused(tmp_path, au
             await other.hear("chat.completed")
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "document"])
-async def test_a_told_chat_cut_at_every_step_has_one_start_and_one_end(tmp_path, autojump_clock, stream):
+@pytest.mark.parametrize("way", ["stream", "document", "channel"])
+async def test_a_told_chat_cut_at_every_step_has_one_start_and_one_end(tmp_path, autojump_clock, way):
     async with open_world(tmp_path) as world:
         told = []
         events = world.hub.events
@@ -258,13 +259,15 @@ async def test_a_told_chat_cut_at_every_step_has_one_start_and_one_end(tmp_path,
             told.append(json.loads(event.frame))
             return True
 
-        from apexbridge_trio.identity import Principal
-
-        events.subscribe(Principal("house"), post)
+        events.subscribe(HOUSE, post)
 
         async def scenario():
             told.clear()
-            caller = Caller(say("ping {}", "hands", stream=stream, requestId="cut", **PUSH))
+            body = say("ping {}", "hands", stream=way == "stream", requestId="cut", **PUSH)
+            if way == "channel":
+                await answer_chat(world.hub, HOUSE, json.dumps(body).encode())
+                return
+            caller = Caller(body)
             await world.front(caller.scope, caller.receive, caller.send)
 
         async def check(whole):

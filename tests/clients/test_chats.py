@@ -1,6 +1,7 @@
 """Chats told as they are answered: asked for over HTTP or the channel, watched by any device of the owner."""
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from tests.harness.node import key_for
 from tests.harness.world import content, open_world, say
 from tests.test_killed import Caller
 
-PUSH = {"apex": {"push": True}}
+PUSH: dict[str, Any] = {"apex": {"push": True}}
 
 
 def bearer(key):

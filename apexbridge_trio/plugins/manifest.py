@@ -10,17 +10,17 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.plugins.cron import Cron
+from apexbridge_trio.errors import BadRequest, ConfigInvalid
 from apexbridge_trio.plugins.tool import Later
 from apexbridge_trio.protocol.sentences import Name, Phrase, Sentences
+from apexbridge_trio.schedule import Cron
 
 FILE: Final = "plugin.toml"
 
@@ -98,11 +98,9 @@ class Refresh(Struct, frozen=True, forbid_unknown_fields=True):
         if not self.cron:
             return lambda _now: self.every_s
         try:
-            cron = Cron.read(self.cron)
-            cron.delay(datetime.now(UTC))
-        except ConfigInvalid as fault:
+            return Cron.read(self.cron).delay
+        except BadRequest as fault:
             raise ConfigInvalid(f"refresh.cron: {fault.message}") from None
-        return cron.delay
 
 
 class DeclaredTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@
     ├─ plugins                   processes that go on after a pending answer, and what stays up
     ├─ plugin folders            notices that one was changed
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
+    ├─ reminders                 looks at the clock on the wall; what they begin is below it
     └─ serving                   started last; its end is the end
 
 Draining: new chats are refused with 503, those in flight may finish for `server.drain_timeout_s`
@@ -17,6 +18,7 @@ seconds, the rest is interrupted, and only then the server stops, so that each c
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -47,15 +49,16 @@ from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
 from apexbridge_trio.notices import Notices
 from apexbridge_trio.notify import notify
 from apexbridge_trio.pending import Pendings
-from apexbridge_trio.plugins import Plugins, machine_zone, watch
+from apexbridge_trio.plugins import Plugins, RemindersOf, machine_zone, watch
 from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
+from apexbridge_trio.reminders import Actions, PluginReminders, Reminders
 from apexbridge_trio.results import Results
 from apexbridge_trio.serving import ServingLimits, serve
 from apexbridge_trio.store import NodeTaskRecord, Store
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
-from apexbridge_trio.web.guards import CALLBACKS
+from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 
 # What is interrupted at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S: Final = 5.0
@@ -70,12 +73,21 @@ log = get_logger("daemon")
 
 @contextmanager
 def open_hub(
-    config: Config, state: Path, *, make_upstream: Callable[[config_file.Upstream], Upstream] = Upstream
+    config: Config,
+    state: Path,
+    *,
+    make_upstream: Callable[[config_file.Upstream], Upstream] = Upstream,
+    now: Callable[[], float] = time.time,
 ) -> Iterator[Hub]:
     """Compose the rooms; what they hold open is closed on leaving, synchronously."""
     with ExitStack() as stack:
         store = stack.enter_context(Store(state))
-        plugins = load_plugins(config, state)
+        # A connection of its own, as its thread writes while the loop reads.
+        written = stack.enter_context(Store(state))
+        journal = Journal(written)
+        flights = Flights()
+        reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
+        plugins = load_plugins(config, state, partial(PluginReminders, reminders))
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         for name, note in plugins.notes.items():
@@ -84,15 +96,12 @@ def open_hub(
         embedded = IntentModel(plugins)
         models = ModelTable(config.models, upstreams, embedded)
         stack.callback(models.close)
-        flights = Flights()
-        # A connection of its own, as its thread writes while the loop reads.
-        written = stack.enter_context(Store(state))
-        journal = Journal(written)
         pendings = _pendings(config, state, store, written, journal)
         nodes = _nodes(config, flights, journal, store, written, pendings, models)
         notices = Notices(store, written, journal, events := Events())
         _tell(events, notices, pendings, nodes)
-        yield Hub(
+        keys = Keys(store)
+        hub = Hub(
             config=config,
             events=events,
             flights=flights,
@@ -102,15 +111,28 @@ def open_hub(
             pendings=pendings,
             nodes=nodes,
             notices=notices,
-            keys=Keys(store),
+            reminders=reminders,
+            keys=keys,
             embedded=embedded,
             started=trio.current_time(),
         )
+        reminders.actions = Actions(models, config.chat, hub.toolbox, may_act=partial(_may_act, keys))
+        yield hub
 
 
-def load_plugins(config: Config, state: Path) -> Plugins:
+def _may_act(keys: Keys, owner: Principal) -> bool:
+    """Tell whether somebody who once set something may still have it done."""
+    return owner.id == LOCAL.id or keys.is_good(owner.id)
+
+
+def home_zone(config: Config) -> ZoneInfo:
+    """Return the zone of "today" and "at eight"."""
+    return ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
+
+
+def load_plugins(config: Config, state: Path, reminders: RemindersOf | None = None) -> Plugins:
     """Load the plugins that come with the hub, and those of the config's directories; blocks."""
-    zone = ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
+    zone = home_zone(config)
     return Plugins.load(
         [shipped("plugins"), *map(Path, config.plugins.directories)],
         state=state,
@@ -118,6 +140,7 @@ def load_plugins(config: Config, state: Path) -> Plugins:
         strict=config.plugins.strict,
         kill_grace_s=config.plugins.kill_grace_s,
         mcp=config.plugins.mcp,
+        reminders=reminders,
     )
 
 
@@ -194,6 +217,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await services.start(hub.pendings.run, name="pendings")
             await services.start(hub.nodes.run, name="nodes")
             await services.start(hub.plugins.run, name="plugins")
+            await services.start(hub.reminders.run, name="reminders")
             await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:

@@ -22,6 +22,7 @@ from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.client import InterruptRequest
 from apexbridge_trio.protocol.openai import ChatRequest
 from apexbridge_trio.push import Push
+from apexbridge_trio.reminders import Reminders
 from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.tools import Toolbox
 
@@ -43,6 +44,7 @@ class Hub:
     pendings: Pendings
     nodes: Nodes
     notices: Notices
+    reminders: Reminders
     keys: Keys
     embedded: IntentModel
     started: float

@@ -109,6 +109,11 @@ class Keys:
         """Make a key worthless for ever; False if no good key has that id."""
         return self._store.revoke_key(key_id, self._now_ms())
 
+    def is_good(self, key_id: str) -> bool:
+        """Tell whether there is a key of that id that was not revoked."""
+        record = self._store.key(key_id)
+        return record is not None and record.revoked_ms is None
+
     def principal_of(self, key: str) -> Principal | None:
         """Return who a key stands for, or None: unknown, revoked, or no key at all.
 

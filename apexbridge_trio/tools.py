@@ -8,6 +8,7 @@ model is told that the task is pending, and the result is for its owner. If the 
 failed, the tool is called again, as often as its manifest allows.
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -74,6 +75,10 @@ class Toolbox:
             for name in self._tools
             if (offered == "all" or name in offered) and (wanted == "auto" or name in wanted)
         ]
+
+    def near(self, name: str) -> list[str]:
+        """Return names that look like one that is not there."""
+        return difflib.get_close_matches(name, self._tools, n=3)
 
     def definitions(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return OpenAI's tool objects for the names."""

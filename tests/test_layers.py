@@ -26,6 +26,7 @@ ORDER = [
     {"tools"},
     {"chat", "background"},
     {"llm", "push", "stopping"},
+    {"reminders"},
     {"hub"},
     {"clients"},
     {"web"},

@@ -4,6 +4,7 @@ Only this package runs plugin code and starts processes.
 """
 
 from apexbridge_trio.plugins.inline import PluginHome
+from apexbridge_trio.plugins.permissions import RemindersOf, Reminding
 from apexbridge_trio.plugins.roster import roster
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Later, Pending, Tool
@@ -17,6 +18,8 @@ __all__ = [
     "Pending",
     "PluginHome",
     "Plugins",
+    "RemindersOf",
+    "Reminding",
     "Tool",
     "machine_zone",
     "roster",

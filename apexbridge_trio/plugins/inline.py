@@ -11,7 +11,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -27,6 +27,7 @@ from apexbridge_trio.plugins.boundary import boundary
 from apexbridge_trio.plugins.declared import PluginTool, declare
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
 from apexbridge_trio.plugins.output import Output
+from apexbridge_trio.plugins.permissions import RemindersOf, Reminding
 from apexbridge_trio.plugins.tool import CallContext
 
 # Each load has modules of its own, so a reloaded plugin does not change under calls in flight.
@@ -40,10 +41,13 @@ class PluginHome:
     Args:
         state: A directory of its own.
         now: The time, with the home's time zone.
+        reminders: Of who called, if the manifest asks for the permission ``reminders`` and the hub
+            has them; made for one call.
     """
 
     state: Path
     now: Callable[[], datetime]
+    reminders: Reminding | None = None
 
 
 Function = Callable[[dict[str, Any], PluginHome], Awaitable[Any]]
@@ -57,6 +61,7 @@ class Code:
     module: ModuleType
     home: PluginHome
     slots: trio.CapacityLimiter
+    reminders: RemindersOf | None = None
 
     def tool(self, declared: DeclaredTool) -> PluginTool:
         """Return the tool that is the function of its name.
@@ -77,15 +82,18 @@ class Code:
         with boundary():
             await self.module.run(self.home)
 
-    async def _run(self, function: Function, arguments: dict[str, Any], _context: CallContext) -> Output:
+    async def _run(self, function: Function, arguments: dict[str, Any], context: CallContext) -> Output:
         """Run a function once.
 
         A thread it waits for is finished first, so when this is left nothing of the call goes on.
 
         Cancellation: reaches the function at its next checkpoint.
         """
+        home = self.home
+        if self.reminders is not None:
+            home = replace(home, reminders=self.reminders(context.flight.owner))
         async with self.slots:
-            result = msgspec.json.encode(await function(arguments, self.home))
+            result = msgspec.json.encode(await function(arguments, home))
         return Output(result, len(result))
 
     def _function(self, name: str) -> Function:
@@ -95,14 +103,17 @@ class Code:
         return found
 
 
-def load_code(folder: Path, manifest: Manifest, home: PluginHome) -> Code:
-    """Import a plugin's entry.
+def load_code(
+    folder: Path, manifest: Manifest, home: PluginHome, reminders: RemindersOf | None = None
+) -> Code:
+    """Import a plugin's entry; of `reminders` it has what its manifest asks for.
 
     Raises:
         ToolFailed: It can not be imported, or is a service without ``run``.
     """
     slots = trio.CapacityLimiter(manifest.limits.max_concurrency)
-    code = Code(manifest, load_module(folder, manifest), home, slots)
+    granted = reminders if "reminders" in manifest.permissions else None
+    code = Code(manifest, load_module(folder, manifest), home, slots, granted)
     weakref.finalize(code, _forget, code.module.__name__).atexit = False
     if manifest.type == "service" and not inspect.iscoroutinefunction(getattr(code.module, "run", None)):
         raise ToolFailed(f"{manifest.entry} has no async function run")

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from apexbridge_trio.errors import BadRequest, ConfigInvalid
+from apexbridge_trio.plugins.permissions import PERMISSIONS
 from apexbridge_trio.plugins.tool import Later
 from apexbridge_trio.protocol.sentences import Name, Phrase, Sentences
 from apexbridge_trio.schedule import Cron
@@ -268,11 +269,7 @@ def _impossible(manifest: Manifest) -> list[tuple[str, str]]:
     asked = [
         ("type", 'a "hybrid" is a process, this is runtime "inline"', is_hybrid and is_inline),
         ("entry", "an inline plugin is a Python module", is_inline and not _MODULE.match(manifest.entry)),
-        (
-            "permissions",
-            "is not available in this version; the network is limits.allow_network",
-            bool(manifest.permissions),
-        ),
+        *_of_permissions(manifest),
         ("limits.max_memory_mb", only_process, is_inline and limits.max_memory_mb is not UNSET),
         ("limits.allow_network", only_process, is_inline and limits.allow_network is not UNSET),
         ("limits.allow_network", "a hybrid calls back over it: true", is_hybrid and not limits.allow_network),
@@ -283,6 +280,17 @@ def _impossible(manifest: Manifest) -> list[tuple[str, str]]:
         *(_of_mcp(manifest) if manifest.runtime == "mcp" else _of_others(manifest)),
     ]
     return [(key, reason) for key, reason, is_asked in asked if is_asked]
+
+
+def _of_permissions(manifest: Manifest) -> list[tuple[str, str, bool]]:
+    known = ", ".join(sorted(PERMISSIONS))
+    unknown = [name for name in manifest.permissions if name not in PERMISSIONS]
+    reason = f"there is {known}, not {unknown}; the network is limits.allow_network"
+    is_outside = bool(manifest.permissions) and manifest.runtime != "inline"
+    return [
+        ("permissions", reason, bool(unknown)),
+        ("permissions", f'are for an inline plugin, this is runtime "{manifest.runtime}"', is_outside),
+    ]
 
 
 def _of_mcp(manifest: Manifest) -> list[tuple[str, str, bool]]:

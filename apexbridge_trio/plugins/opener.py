@@ -16,6 +16,7 @@ from apexbridge_trio.plugins.inline import Code, PluginHome, load_code
 from apexbridge_trio.plugins.manifest import FILE, Limits, Manifest, Refresh, read_manifest
 from apexbridge_trio.plugins.mcp import McpServer, Mount
 from apexbridge_trio.plugins.ongoing import Ongoing
+from apexbridge_trio.plugins.permissions import RemindersOf
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.process import Program, cage_of, find_command, load_program, network_of
 from apexbridge_trio.plugins.service import Service, serve
@@ -41,6 +42,7 @@ class Opener:
         on_tools: Called when an MCP server has said what its tools are.
         strict: Whether a plugin is left out when this machine can not hold it as its manifest wants.
         kill_grace_s: Seconds between SIGTERM and SIGKILL for a plugin's processes.
+        reminders: What a plugin with that permission has, for who calls it.
     """
 
     state: Path
@@ -50,6 +52,7 @@ class Opener:
     on_tools: Callable[[], None]
     strict: bool
     kill_grace_s: float
+    reminders: RemindersOf | None = None
 
     def open(self, folder: Path) -> Plugin | None:
         """Open a folder; None if there is no plugin in it. Plugin code is imported, so this blocks.
@@ -125,7 +128,7 @@ class Opener:
         self, folder: Path, manifest: Manifest, home: PluginHome, old: legacy.LegacyManifest | None
     ) -> Code | Program | legacy.LegacyProgram:
         if manifest.runtime == "inline":
-            return load_code(folder, manifest, home)
+            return load_code(folder, manifest, home, self.reminders)
         program = load_program(
             folder, manifest, home.state, ongoing=self.ongoing, kill_grace_s=self.kill_grace_s
         )

@@ -22,6 +22,7 @@ from apexbridge_trio.plugins.manifest import Manifest
 from apexbridge_trio.plugins.offer import Offer, OfferBuilder, Place
 from apexbridge_trio.plugins.ongoing import Ongoing
 from apexbridge_trio.plugins.opener import CONFIG, Opener
+from apexbridge_trio.plugins.permissions import RemindersOf
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
 from apexbridge_trio.plugins.tally import Tally
@@ -70,6 +71,7 @@ class Plugins:
         strict: bool = False,
         kill_grace_s: float = 2.0,
         mcp: Sequence[config.Mcp] = (),
+        reminders: RemindersOf | None = None,
     ) -> Self:
         """Open every folder that has a manifest; a bad one is a fault and the rest load.
 
@@ -83,6 +85,7 @@ class Plugins:
             strict: Whether a plugin is left out when this machine can not hold it as its manifest wants.
             kill_grace_s: Seconds between SIGTERM and SIGKILL for a plugin's processes.
             mcp: Servers that the config mounts.
+            reminders: What a plugin with that permission has, for who calls it; None: there are none here.
         """
         plugins = cls(directories, Ongoing())
         opener = Opener(
@@ -93,6 +96,7 @@ class Plugins:
             on_tools=plugins.exchange,
             strict=strict,
             kill_grace_s=kill_grace_s,
+            reminders=reminders,
         )
         plugins._open = opener.open
         for folder in plugins._folders():

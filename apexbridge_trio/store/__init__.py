@@ -9,6 +9,7 @@ from apexbridge_trio.store.nodes import (
     change_of,
     row_of,
 )
+from apexbridge_trio.store.reminders import ReminderRecord, ReminderRows, RunRecord
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "NodeTaskRecord",
     "NodeTaskState",
     "Notice",
+    "ReminderRecord",
+    "ReminderRows",
+    "RunRecord",
     "Store",
     "TaskRecord",
     "TaskState",

@@ -110,4 +110,39 @@ MIGRATIONS: Final = (
     ALTER TABLE notices ADD COLUMN expires_ms INTEGER;
     CREATE INDEX notices_by_tenant ON notices (tenant_id, created_ms);
     """,
+    """
+    CREATE TABLE reminders (
+        id TEXT PRIMARY KEY,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        text TEXT NOT NULL,
+        at_ms INTEGER,
+        cron TEXT,
+        timezone TEXT NOT NULL,
+        missed TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        action TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        next_ms INTEGER,
+        last_ms INTEGER,
+        fired INTEGER NOT NULL,
+        ended_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX reminders_to_come ON reminders (next_ms) WHERE next_ms IS NOT NULL;
+    CREATE INDEX reminders_by_tenant ON reminders (tenant_id, created_ms);
+
+    CREATE TABLE reminder_runs (
+        id TEXT PRIMARY KEY,
+        reminder_id TEXT NOT NULL,
+        due_ms INTEGER NOT NULL,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        text TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        action TEXT NOT NULL,
+        is_late INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )

@@ -51,9 +51,10 @@ class Notice(Struct, frozen=True):
     """Something the owner has to be told, until somebody has seen it, or took the result it is about.
 
     Attributes:
-        id: The task's `call_id`, if it is about one.
+        id: The task's `call_id`, if it is about one; of a reminder that of its run.
         level: ``info``, ``warning`` or ``error``.
-        body: A JSON object: ``message``, and of a task ``taskId plugin tool state``.
+        body: A JSON object: ``message``, and of a task ``taskId plugin tool state``, of a reminder
+            ``reminderId title state dueAt late``.
         kind: ``notification``, ``alert`` or ``reminder``.
         expires_ms: When it need not be told any more; None: `NOTICE_DAYS` after it was made.
     """
@@ -173,6 +174,11 @@ class Tasks:
     def settle_notice(self, notice_id: str) -> None:
         """Record that the owner was told."""
         self._store.execute("DELETE FROM notices WHERE id = ?", (notice_id,))
+
+    def settle_older(self, start: str, keep: int) -> None:
+        """Of the notices whose id begins so, and then sorts as they came, keep the newest."""
+        ids = "SELECT id FROM notices WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT -1 OFFSET ?"
+        self._store.execute(f"DELETE FROM notices WHERE id IN ({ids})", (start, f"{start}:", keep))  # noqa: S608  # our own
 
     def notices(self) -> list[Notice]:
         """Return what is owed, oldest first."""

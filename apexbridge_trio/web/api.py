@@ -22,6 +22,7 @@ from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.notices import add_notices
 from apexbridge_trio.web.reading import require_json
+from apexbridge_trio.web.reminders import add_reminders
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
 from apexbridge_trio.web.tasks import add_tasks
 
@@ -43,6 +44,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_nodes(app, hub)
     add_tasks(app, hub)
     add_notices(app, hub)
+    add_reminders(app, hub)
     return app
 
 

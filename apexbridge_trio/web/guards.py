@@ -34,6 +34,7 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/requests", frozenset({"chat", "admin"})),
     ("/v1/nodes", frozenset({"chat", "admin"})),
     ("/v1/tasks", frozenset({"chat", "admin"})),
+    ("/v1/reminders", frozenset({"chat"})),
     ("/v1/plugins", frozenset({"admin"})),
 )
 _KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")

@@ -6,7 +6,8 @@ that a scenario left nothing.
 """
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -124,6 +125,7 @@ class World:
             "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams)
             + len(self.hub.pendings)
             + len(self.hub.nodes.tasks)
+            + len(self.hub.reminders)
             + self.hub.nodes.tasks.queued
             + sum(len(node.tasks) for node in self.hub.nodes.registry),
             "faults": len(self.faults),
@@ -199,7 +201,9 @@ def say(text: str, model: str = "", **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: Any) -> AsyncIterator[World]:
+async def open_world(
+    state: Path, limits: ServingLimits = LIMITS, now: Callable[[], float] = time.time, **sections: Any
+) -> AsyncIterator[World]:
     """Run a hub whose models are the provider's behaviours, offered without tools.
 
     Its journal writes at once, without a thread, for which the virtual clock would not wait; a test
@@ -210,6 +214,7 @@ async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: An
     Args:
         state: The state directory.
         limits: Of the server.
+        now: What the clock on the wall says; reminders go by it.
         sections: Sections of the config, as dictionaries; `upstream` changes the provider's entry.
     """
     entry = {
@@ -223,10 +228,11 @@ async def open_world(state: Path, limits: ServingLimits = LIMITS, **sections: An
     made = msgspec.convert({"upstreams": [entry], "models": models, **sections}, config.Config)
     async with FakeUpstream() as provider, trio.open_nursery() as nursery:
         make = partial(Upstream, connect=provider.connect)
-        with open_hub(made, state, make_upstream=make) as hub:
+        with open_hub(made, state, make_upstream=make, now=now) as hub:
             await nursery.start(hub.backgrounds.run)
             await nursery.start(hub.nodes.run)
             await nursery.start(hub.plugins.run)
+            await nursery.start(hub.reminders.run)
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")
             yield world

@@ -52,7 +52,7 @@ def test_a_small_manifest_has_the_defaults(tmp_path: Path) -> None:
         (ECHO.replace('"inline"', '"process"') + "type = 'service'\n[[tools]]\nname = 'a'\ndescription = 'b'\n", 'tools: a "service" that is a program has none'),
         (ECHO + "[limits]\nmax_memory_mb = 5\n", "limits.max_memory_mb: can only be held for a process"),
         (ECHO + "[limits]\nallow_network = false\n", "limits.allow_network: can only be held for a process"),
-        (ECHO + "permissions = ['network']\n", "permissions: is not available in this version; the network is limits.allow_network"),
+        (ECHO + "permissions = ['network']\n", "permissions: there is reminders, not ['network']; the network is limits.allow_network"),
         (ECHO + "type = 'hybrid'\n", 'type: a "hybrid" is a process'),
         (ECHO.replace('"inline"', '"process"') + "type = 'hybrid'\n", "limits.allow_network: a hybrid calls back over it: true"),
         (ECHO.replace('"echo.py"', '"echo.sh"'), "entry: an inline plugin is a Python module"),

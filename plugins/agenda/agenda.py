@@ -16,9 +16,9 @@ import trio
 from msgspec import Meta, Struct
 
 from apexbridge_trio.plugins import PluginHome
+from apexbridge_trio.plugins.dates import Unclear, read_day, read_days, read_time
 
 from .calendar_file import CalendarFile, Occurrence, as_occurrence
-from .dates import Unclear, read_day, read_days, read_time
 
 T = TypeVar("T")
 Text = Annotated[str, Meta(min_length=1, max_length=500)]

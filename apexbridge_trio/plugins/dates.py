@@ -1,0 +1,221 @@
+"""Days and times in the words people use, Chinese and English.
+
+A weekday alone is the next one, today included; with 这/this it is of this week, with 下/next of the
+next; weeks begin on Monday (GB/T 7408, ISO 8601). A month and day without a year, or a day alone,
+is the next one, today included.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import date, time, timedelta
+from typing import Final
+
+DIGITS: Final = {word: value for value, word in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
+NEAR: Final = {
+    "大前天": -3, "前天": -2, "昨天": -1, "昨日": -1, "今天": 0, "今日": 0, "今晚": 0, "今早": 0,
+    "明天": 1, "明日": 1, "明早": 1, "明晚": 1, "后天": 2, "大后天": 3,
+    "the day before yesterday": -2, "yesterday": -1, "today": 0, "tonight": 0, "tomorrow": 1,
+    "the day after tomorrow": 2, "day after tomorrow": 2,
+}  # fmt: skip
+TURN: Final = {"上": -1, "这": 0, "本": 0, "下": 1, "last": -1, "this": 0, "next": 1}
+WEEKDAYS: Final = {"mon": 0, "tue": 1, "wed": 2, "thu": 3, "fri": 4, "sat": 5, "sun": 6} | {
+    word: value for value, word in enumerate("一二三四五六日")
+} | {"天": 6}  # fmt: skip
+MONTHS: Final = {
+    word: value
+    for value, word in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+    )
+}
+QUARTERS: Final = {"一刻": 15, "半": 30, "三刻": 45}
+AFTERNOON: Final = frozenset({"下午", "晚上", "傍晚", "今晚", "明晚", "晚", "pm"})
+
+_N = r"([0-9]+|[零〇一二两三四五六七八九十]+)"
+_WEEKDAY = r"(?P<day>mon|tue|wed|thu|fri|sat|sun)(?:s|nes|rs|ur)?(?:day)?"
+_MONTH = r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_ORDINAL = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+
+Days = tuple[date, date]
+
+
+class Unclear(ValueError):
+    """The words name no day, or no time."""
+
+
+def read_days(words: str, today: date) -> Days:
+    """Return the first and the last day that `words` name: a day, a week, a weekend, a month.
+
+    Raises:
+        Unclear: They name none.
+    """
+    text = _fold(words).removeprefix("on ").removeprefix("for ").removesuffix("'s")
+    if text in NEAR:
+        day = today + timedelta(days=NEAR[text])
+        return day, day
+    try:
+        for pattern, read in _READERS:
+            if found := pattern.fullmatch(text):
+                return read(found, today)
+    except (ValueError, OverflowError):
+        pass  # the form is right and the day does not exist
+    raise Unclear(f"{words!r} is no day I know / 看不懂这个日期")
+
+
+def read_day(words: str, today: date) -> date:
+    """Return the one day that `words` name.
+
+    Raises:
+        Unclear: They name none, or several.
+    """
+    first, last = read_days(words, today)
+    if first != last:
+        raise Unclear(f"{words!r} is more than one day / 需要具体的某一天")
+    return first
+
+
+def read_time(words: str) -> time:
+    """Return the time of day that `words` name, to the minute.
+
+    Raises:
+        Unclear: They name none.
+    """
+    text = re.sub(r" |(?<=[ap])\.(?=m)|\.$", "", _fold(words).removeprefix("at "))
+    if text in {"noon", "中午", "正午"}:
+        return time(12)
+    if text in {"midnight", "午夜", "零点"}:
+        return time(0)
+    found = _CHINESE_TIME.fullmatch(text) or _ENGLISH_TIME.fullmatch(text)
+    try:
+        if found:
+            return _time_of(found)
+    except ValueError:
+        pass  # 25:00
+    raise Unclear(f"{words!r} is no time I know / 看不懂这个时间")
+
+
+def _time_of(found: re.Match[str]) -> time:
+    part, hour = found["part"] or "", read_number(found["hour"])
+    words = found["minute"] or "0"
+    minute = QUARTERS[words] if words in QUARTERS else read_number(words)
+    if (part in AFTERNOON and hour < 12) or (part == "中午" and hour < 11):
+        hour += 12
+    elif part in {"am", "凌晨", "上午"} and hour == 12:
+        hour = 0
+    return time(hour, minute)
+
+
+_CHINESE_TIME = re.compile(
+    r"(?P<part>凌晨|清晨|早上|早晨|今早|明早|早|上午|中午|下午|傍晚|晚上|今晚|明晚|晚)?"
+    rf"(?P<hour>{_N})(?:点|时|:)钟?整?(?P<minute>半|一刻|三刻|{_N})?分?"
+)
+_ENGLISH_TIME = re.compile(r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d\d))?(?P<part>am|pm)?(?:o'clock)?")
+
+
+def _fold(words: str) -> str:
+    text = unicodedata.normalize("NFKC", words).casefold().replace("’", "'")
+    return ("" if re.search(r"[一-鿿]", text) else " ").join(text.split())
+
+
+def read_number(text: str) -> int:
+    """Return the number that digits or Chinese words up to 99 write."""
+    if text.isdecimal():
+        return int(text)
+    tens, ten, units = text.rpartition("十")
+    value = int("".join(str(DIGITS[digit]) for digit in units) or "0")
+    return value + 10 * (read_number(tens) if tens else 1) if ten else value
+
+
+def _iso(found: re.Match[str], _: date) -> Days:
+    day = date(*map(int, found.groups()))
+    return day, day
+
+
+def _later(found: re.Match[str], today: date) -> Days:
+    unit = 7 if found["unit"] in {"周", "星期", "week", "weeks"} else 1
+    day = today + timedelta(days=read_number(found["n"]) * unit)
+    return day, day
+
+
+def _weekday(found: re.Match[str], today: date) -> Days:
+    number = WEEKDAYS[found["day"]]
+    if found["turn"] is None:
+        day = today + timedelta(days=(number - today.weekday()) % 7)
+    else:
+        day = _monday(found["turn"], today) + timedelta(days=number)
+    return day, day
+
+
+def _week(found: re.Match[str], today: date) -> Days:
+    monday = _monday(found["turn"] or "this", today)
+    return monday, monday + timedelta(days=6)
+
+
+def _weekend(found: re.Match[str], today: date) -> Days:
+    monday = _monday(found["turn"] or "this", today)
+    return monday + timedelta(days=5), monday + timedelta(days=6)
+
+
+def _monday(turns: str, today: date) -> date:
+    weeks = sum(TURN[turn] for turn in ([turns] if turns in TURN else turns))
+    return today + timedelta(days=7 * weeks - today.weekday())
+
+
+def _month(found: re.Match[str], today: date) -> Days:
+    months = today.year * 12 + today.month - 1 + TURN[found["turn"]]
+    last = _first_of(months + 1) - timedelta(days=1)
+    return _first_of(months), last
+
+
+def _first_of(months: int) -> date:
+    return date(months // 12, months % 12 + 1, 1)
+
+
+def _month_day(found: re.Match[str], today: date) -> Days:
+    words = found.groupdict()
+    month = MONTHS.get(words["month"]) or read_number(words["month"])
+    day, year = read_number(words["day"]), words.get("year")
+    if year:
+        return (date(read_number(year), month, day),) * 2
+    # Eight years hold at least one 29 February.
+    return _next(today, [(today.year + ahead, month, day) for ahead in range(9)])
+
+
+def _day_alone(found: re.Match[str], today: date) -> Days:
+    months = today.year * 12 + today.month - 1
+    day = read_number(found["day"])
+    return _next(today, [((months + n) // 12, (months + n) % 12 + 1, day) for n in range(3)])
+
+
+def _next(today: date, candidates: list[tuple[int, int, int]]) -> Days:
+    for year, month, day in candidates:
+        try:
+            found = date(year, month, day)
+        except ValueError:
+            continue
+        if found >= today:
+            return found, found
+    raise ValueError("no such day")
+
+
+_READERS: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str], date], Days]]]] = [
+    (re.compile(pattern), read)
+    for pattern, read in (
+        (r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})", _iso),
+        (rf"(?P<n>{_N})个?(?P<unit>天|日|周|星期)(?:以?后|之后)", _later),
+        (r"in (?P<n>\d+) (?P<unit>days?|weeks?)", _later),
+        (r"(?P<turn>上+|这|本|下+)?个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])", _weekday),
+        (rf"(?:(?P<turn>last|this|next) )?{_WEEKDAY}", _weekday),
+        (r"(?P<turn>上+|这|本|下+)个?(?:周|星期|礼拜)", _week),
+        (r"(?:(?:the )?(?P<turn>last|this|next)|the) week", _week),
+        (r"(?P<turn>上+|这|本|下+)?个?周末", _weekend),
+        (r"(?:(?:the )?(?P<turn>last|this|next)|the) weekend", _weekend),
+        (r"(?P<turn>上|这|本|下)个?月", _month),
+        (r"(?P<turn>last|this|next) month", _month),
+        (rf"(?:(?P<year>{_N})年)?(?P<month>{_N})月(?P<day>{_N})[号日]?", _month_day),
+        (rf"{_MONTH} {_ORDINAL}(?:,? (?P<year>\d{{4}}))?", _month_day),
+        (rf"(?:the )?{_ORDINAL} (?:of )?{_MONTH}(?:,? (?P<year>\d{{4}}))?", _month_day),
+        (rf"(?P<day>{_N})[号日]", _day_alone),
+        (rf"the {_ORDINAL}", _day_alone),
+    )
+]

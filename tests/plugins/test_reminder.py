@@ -1,0 +1,162 @@
+"""Reminders in people's words: what is understood, and that each caller has only their own."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apexbridge_trio.errors import ToolFailed
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.plugins import Plugins
+from tests.harness.world import content, open_world, say
+from tests.plugins.folders import (
+    ECHO,
+    SHANGHAI,
+    SHIPPED,
+    SUNDAY,
+    call_tool,
+    load,
+    shipped_module,
+    write_plugin,
+)
+from tests.test_intents import Home
+
+REMINDER = shipped_module("reminder")
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=SHANGHAI)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("state"))
+
+
+@pytest.mark.parametrize(
+    ("said", "tool", "arguments"),
+    [
+        ("10分钟后提醒我喝水", "reminder_set", {"in": "10分钟", "text": "喝水"}),
+        ("请在半小时后提醒我关火。", "reminder_set", {"in": "半小时", "text": "关火"}),
+        ("提醒我两个小时后给妈妈打电话", "reminder_set", {"in": "两个小时", "text": "给妈妈打电话"}),
+        ("明天早上8点提醒我吃药", "reminder_set", {"date": "明天", "time": "早上8点", "text": "吃药"}),
+        ("提醒我下周三下午3点半开会", "reminder_set", {"date": "下周三", "time": "下午3点半", "text": "开会"}),
+        ("每天晚上10点提醒我锁门", "reminder_set", {"every": "每天", "time": "晚上10点", "text": "锁门"}),
+        ("每周一早上7点提醒我们倒垃圾", "reminder_set", {"every": "每周一", "time": "早上7点", "text": "倒垃圾"}),
+        ("工作日早上7点半提醒我起床", "reminder_set", {"every": "工作日", "time": "早上7点半", "text": "起床"}),
+        ("每30分钟提醒我站起来", "reminder_set", {"every": "每30分钟", "text": "站起来"}),
+        ("晚上9点提醒我收衣服", "reminder_set", {"time": "晚上9点", "text": "收衣服"}),
+        ("明天提醒我交电费", "reminder_set", {"date": "明天", "text": "交电费"}),
+        ("我有哪些提醒", "reminder_list", {}),
+        ("看看我的提醒", "reminder_list", {}),
+        ("取消喝水的提醒", "reminder_remove", {"text": "喝水"}),
+        ("不用再提醒我喝水了", "reminder_remove", {"text": "喝水"}),
+        ("remind me to take the bread out at 7", "reminder_set", {"text": "take the bread out", "time": "7"}),
+        ("Remind me in 20 minutes to call Anna", "reminder_set", {"in": "20 minutes", "text": "call Anna"}),
+        ("please remind me to call Anna in 20 minutes", "reminder_set", {"in": "20 minutes", "text": "call Anna"}),
+        ("Every weekday at 8:30 remind me to leave", "reminder_set", {"every": "Every weekday", "time": "8:30", "text": "leave"}),
+        ("Remind me every day at 10 pm to lock the door", "reminder_set", {"every": "every day", "time": "10 pm", "text": "lock the door"}),
+        ("remind me to pay rent tomorrow at 9 am", "reminder_set", {"text": "pay rent", "date": "tomorrow", "time": "9 am"}),
+        ("Remind us on friday to buy bread", "reminder_set", {"date": "on friday", "text": "buy bread"}),
+        ("What are my reminders?", "reminder_list", {}),
+        ("which reminders do I have", "reminder_list", {}),
+        ("Cancel the reminder to call Anna", "reminder_remove", {"text": "call Anna"}),
+        ("delete my bread reminder", "reminder_remove", {"text": "bread"}),
+    ],
+)  # fmt: skip
+async def test_what_is_said_is_understood(home: Home, said: str, tool: str, arguments: Any) -> None:
+    assert await home.call(said) == (tool, arguments)
+
+
+@pytest.mark.parametrize(
+    ("asked", "when"),
+    [
+        ({"in": "10分钟"}, {"in": 600}),
+        ({"in": "half an hour"}, {"in": 1800}),
+        ({"in": "two weeks"}, {"in": 1_209_600}),
+        ({"in": "十五分钟后"}, {"in": 900}),
+        ({"date": "明天", "time": "早上8点"}, {"at": "2026-11-23T08:00"}),
+        ({"date": "tomorrow"}, {"at": "2026-11-23T09:00"}),
+        ({"date": "今晚", "time": "9点"}, {"at": "2026-11-22T21:00"}),
+        ({"time": "7"}, {"at": "2026-11-22T19:00"}),
+        ({"time": "3点"}, {"at": "2026-11-22T15:00"}),
+        ({"time": "七点半"}, {"at": "2026-11-22T19:30"}),
+        ({"time": "07:00"}, {"at": "2026-11-23T07:00"}),
+        ({"time": "7 am"}, {"at": "2026-11-23T07:00"}),
+        ({"time": "12"}, {"at": "2026-11-23T00:00"}),
+        ({"time": "15:00"}, {"at": "2026-11-22T15:00"}),
+        ({"every": "每天", "time": "晚上10点"}, {"cron": "0 22 * * *"}),
+        ({"every": "every weekday", "time": "8:30"}, {"cron": "30 8 * * 1-5"}),
+        ({"every": "monday"}, {"cron": "0 9 * * 1"}),
+        ({"every": "每个星期天", "time": "8点"}, {"cron": "0 8 * * 0"}),
+        ({"every": "每月15号", "time": "9点"}, {"cron": "0 9 15 * *"}),
+        ({"every": "weekend"}, {"cron": "0 9 * * 6,0"}),
+        ({"every": "hourly"}, {"cron": "0 */1 * * *"}),
+        ({"every": "30 minutes"}, {"cron": "*/30 * * * *"}),
+        ({"every": "每隔两小时"}, {"cron": "0 */2 * * *"}),
+        ({"every": "every morning"}, {"cron": "0 8 * * *"}),
+        ({"cron": "0 9 * * *", "timezone": "Asia/Tokyo"}, {"cron": "0 9 * * *", "timezone": "Asia/Tokyo"}),
+    ],
+)  # fmt: skip
+def test_what_the_words_mean(asked: Any, when: Any) -> None:
+    assert REMINDER.when_of(asked, NOON) == when
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"in": "soon"}, {"in": "x minutes"}, {"in": "5 parsecs"}, {"every": "7 minutes"}, {"every": "5 days"},
+     {"every": "blue moon"}, {"every": "0 minutes"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
+)  # fmt: skip
+def test_words_that_mean_nothing_are_refused(asked: Any) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        REMINDER.when_of(asked, NOON)
+
+
+async def test_without_a_hub_there_are_none(tmp_path: Path) -> None:
+    tools = load(SHIPPED, state=tmp_path, now=SUNDAY).tools
+    with pytest.raises(ToolFailed, match="only a hub"):
+        await call_tool(tools["reminder_list"], {})
+
+
+async def test_a_chat_sets_lists_and_removes_and_others_see_nothing(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async with open_world(tmp_path) as world:
+        key, _ = world.hub.keys.create(tenant_id="next-door", scopes=["chat"])
+        theirs = f"Authorization: Bearer {key}"
+
+        async def turn(said: str, *headers: str) -> str:
+            return content(await world.chat(say(said), *headers))
+
+        assert (await turn("10分钟后提醒我喝水")).endswith("提醒我喝水。".replace("我", "你"))
+        await turn("remind me every weekday at 8:30 to leave")
+        assert await turn("我有哪些提醒", theirs) == "没有提醒。"
+        assert (await turn("我有哪些提醒")).startswith("有 2 个提醒：")
+        assert await turn("取消喝水的提醒", theirs) == "没有“喝水”的提醒，没有取消任何提醒。"
+        assert await turn("取消喝水的提醒") == "已取消提醒：喝水。"
+        assert (await turn("What are my reminders?")).startswith("1 reminder: ")
+        [kept] = world.hub.reminders.rows.of_tenant("default")
+        assert (kept.text, kept.cron, kept.principal_id, kept.kind) == (
+            "leave",
+            "30 8 * * 1-5",
+            "local",
+            "notify",
+        )
+        assert "整除一小时" in await turn("每7分钟提醒我喝水")
+
+
+async def test_a_plugin_without_the_permission_has_none(tmp_path: Path) -> None:
+    asked: list[Principal] = []
+    folder = tmp_path / "plugins"
+    code = "async def echo(arguments, home):\n    return home.reminders is not None\n"
+    write_plugin(folder, code=code)
+    write_plugin(folder, code=code.replace("echo", "other"), folder="other",
+                 manifest=ECHO.replace('"echo"', '"other"') + 'permissions = ["reminders"]\n')  # fmt: skip
+
+    def reminders_of(owner: Principal) -> Any:
+        asked.append(owner)
+        return object()
+
+    plugins = Plugins.load([folder], state=tmp_path, clock=lambda: SUNDAY, reminders=reminders_of)
+    assert plugins.faults == []
+    assert await call_tool(plugins.tools["echo"], {}) is False
+    assert await call_tool(plugins.tools["other"], {}) is True
+    assert [owner.id for owner in asked] == ["key_test"]

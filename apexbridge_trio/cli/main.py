@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from apexbridge_trio.cli import chat, events, keys, listing, node, nodes, plugins, requests, serve, tasks
+from apexbridge_trio.cli import (
+    chat,
+    events,
+    keys,
+    listing,
+    node,
+    nodes,
+    plugins,
+    reminders,
+    requests,
+    serve,
+    tasks,
+)
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
 
@@ -30,6 +42,7 @@ app.add_typer(keys.app)
 app.add_typer(plugins.app)
 app.add_typer(nodes.app)
 app.add_typer(tasks.app)
+app.add_typer(reminders.app)
 app.command()(serve.check)
 app.command()(listing.version)
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -99,7 +99,7 @@ def open_hub(
         pendings = _pendings(config, state, store, written, journal)
         nodes = _nodes(config, flights, journal, store, written, pendings, models)
         notices = Notices(store, written, journal, events := Events())
-        _tell(events, notices, pendings, nodes)
+        _tell(events, notices, pendings, nodes, reminders)
         keys = Keys(store)
         hub = Hub(
             config=config,
@@ -183,7 +183,9 @@ def _nodes(
     return nodes
 
 
-def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes) -> None:
+def _tell(
+    events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders
+) -> None:
     """Have what happens in the rooms told to whom it concerns."""
     pendings.owed = nodes.book.owed = notices.owed
     pendings.progressed = notices.heard_progress
@@ -199,6 +201,12 @@ def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes) ->
         owner = Principal(record.principal_id, record.tenant_id, record.family_id)
         events.publish("task.status", owner, task_entry(record))
 
+    def reminded(owner: Principal, _kind: str, said: dict[str, Any]) -> None:
+        if said["action"] != "notify":  # one that only tells is told as the notice that it owes
+            events.publish("reminder", owner, said)
+
+    reminders.publish = reminded
+    reminders.notified = lambda notice: notices.owed(notice.id)
     nodes.reports.progressed = progressed
     nodes.changed = node_changed
     nodes.book.changed = task_changed

@@ -179,7 +179,7 @@ class Book:
         }
         level = "info" if state in {"due", "answered", "interrupted"} else "warning"
         owner = (run.principal_id, run.tenant_id, run.family_id)
-        notice = Notice(run.id, *owner, level, encode(said).decode(), self._now_ms())
+        notice = Notice(run.id, *owner, level, encode(said).decode(), self._now_ms(), "reminder")
         self._tasks.owe(notice)
         self._tasks.settle_older(f"{run.reminder_id}-", MOST_OWED)
         return notice

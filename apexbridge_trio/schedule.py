@@ -63,7 +63,9 @@ class Cron:
     def next_after(self, instant: float, zone: ZoneInfo) -> float | None:
         """Return the first instant after another one at which it is due; None: not within 50 years."""
         again: float | None = None
-        for wall in self._walls(_wall(instant, zone) - _MOST_FOLD):
+        # Only what goes by elapsed time can be due again at a time that was shown before.
+        margin = _MOST_FOLD if self.is_hourly else timedelta()
+        for wall in self._walls(_wall(instant, zone) - margin):
             first, second = _instants(wall, zone)
             if first is None and not self.is_hourly:
                 first = _end_of_gap(wall, zone)

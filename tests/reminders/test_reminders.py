@@ -199,7 +199,7 @@ async def test_only_the_newest_notices_of_one_reminder_are_kept(place, autojump_
     monkeypatch.setattr(book, "MOST_OWED", 3)
     async with place.hub() as reminders:
         await place.add(reminders, "often", cron="* * * * *")
-        await trio.sleep(600)
+        await trio.sleep(605)
     assert len(place.told) == 10
     assert len(place.owed()) == 3
 

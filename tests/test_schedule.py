@@ -164,7 +164,7 @@ some = lambda most: st.one_of(  # noqa: E731
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(ZONES),
-    some(59),
+    st.sets(st.integers(0, 59), min_size=1, max_size=3).map(lambda found: ",".join(map(str, found))),
     st.one_of(
         some(23), st.sets(st.sampled_from([0, 1, 2, 3]), min_size=1).map(lambda s: ",".join(map(str, s)))
     ),
@@ -180,7 +180,7 @@ def test_each_line_is_due_when_a_look_at_each_minute_says_so(zone, minute, hour,
     assert found == expected(line, zone, start, start + 3 * 86400)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([*ZONES, ZoneInfo("Antarctica/Troll"), ZoneInfo("Africa/Casablanca")]),
     st.sampled_from(["* * * * *", "30 2 * * *", "*/7 1-3 * * *", "0 0 29 2 *", "15 * * * mon", "0 1 L * *"]),

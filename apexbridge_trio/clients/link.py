@@ -22,6 +22,7 @@ from apexbridge_trio.events.event import write_frame
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
+from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.link import SLOW_READER, Socket
 from apexbridge_trio.protocol.client import (
@@ -41,6 +42,8 @@ from apexbridge_trio.protocol.openai import encode, error_body
 MAX_FRAME_BYTES: Final = 1024 * 1024
 # Chats and receipts one connection waits for; a client that asks for more is refused, and only it.
 MOST_ASKED: Final = 32
+# A frame of 60 bytes may bring back 2 MiB; one that asks for more is refused, and only it.
+RESUMES_A_MINUTE: Final = 60
 # So many frames are taken before others get their turn.
 FRAMES_A_TURN: Final = 16
 
@@ -78,6 +81,7 @@ class ClientLink:
         self.code = 1000
         self.reason = "the client has gone"
         self._asked = 0
+        self._resumes = Rate(RESUMES_A_MINUTE)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._subscription = hub.events.subscribe(reader, self._post_event, kinds=kinds or kinds_of(None))
@@ -144,6 +148,8 @@ class ClientLink:
             self._post_event(event)
 
     def _on_resume(self, asked: Resume) -> None:
+        if wait_s := self._resumes.take(trio.current_time()):
+            raise TooMany("Too many resumes on one connection.", retry_after_s=wait_s)
         missed = self._subscription.missed(asked.epoch, asked.seq)
         self._say("resumed", {"recovered": missed is not None})
         if missed is None:

@@ -133,6 +133,16 @@ async def test_what_can_not_be_resumed_is_said_so_and_nothing_is_told_in_part(
         assert (await client.next())["type"] == "pong"
 
 
+async def test_resumes_without_end_are_refused(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world, listening(world) as client:
+        for _ in range(link.RESUMES_A_MINUTE + 1):
+            await client.say("resume", {"epoch": world.hub.events.epoch, "seq": 0})
+        assert (await client.hear("error"))["data"]["code"] == "rate_limited"
+        await trio.sleep(2)
+        await client.say("resume", {"epoch": world.hub.events.epoch, "seq": 0})
+        assert (await client.hear("resumed"))["data"] == {"recovered": True}
+
+
 async def test_topics(tmp_path, autojump_clock):
     async with open_world(tmp_path) as world, listening(world) as client:
         await client.say("subscribe", {"topics": ["alert", "chat"]})

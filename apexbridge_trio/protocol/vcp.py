@@ -26,7 +26,6 @@ from apexbridge_trio.protocol.channel import (
 )
 from apexbridge_trio.protocol.frames import (
     MAX_TOOLS,
-    ConnectionAck,
     FrameInvalid,
     NodeRegister,
     NodeRegistered,
@@ -36,7 +35,6 @@ from apexbridge_trio.protocol.frames import (
     TaskResult,
     ToolName,
     ToolSpec,
-    frame,
     read_data,
     read_envelope,
 )
@@ -210,8 +208,6 @@ class VcpEnd:
                 return _frame("execute_tool", _execution(value))
             case TaskCancel() if self._can_cancel:
                 return _frame("cancel_tool", {"requestId": value.task_id})
-            case ConnectionAck():
-                return frame(value)
         return b""
 
 

@@ -183,9 +183,7 @@ def _nodes(
     return nodes
 
 
-def _tell(
-    events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders
-) -> None:
+def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders) -> None:
     """Have what happens in the rooms told to whom it concerns."""
     pendings.owed = nodes.book.owed = notices.owed
     pendings.progressed = notices.heard_progress

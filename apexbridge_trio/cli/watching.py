@@ -1,6 +1,7 @@
 """What the hub shows, on a terminal, looked at again and again."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -30,7 +31,31 @@ async def follow(address: str, draw: Callable[[Any], RenderableType]) -> None:
 
     Raises:
         Failure: The hub can not be reached, or it refused.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
+    ends: list[BaseException] = []
+    # Received, and not raised in the middle of the HTTP client, which would be left in its middle.
+    with trio.open_signal_receiver(signal.SIGINT) as presses:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_when_told, presses, nursery.cancel_scope, ends, name="Ctrl-C")
+            try:
+                await _draw_on(address, draw)
+            except Failure as fault:
+                ends.append(fault)
+            nursery.cancel_scope.cancel(reason="there is nothing more to show")
+    if ends:
+        raise ends[0]
+
+
+async def _end_when_told(
+    presses: AsyncIterator[int], scope: trio.CancelScope, ends: list[BaseException]
+) -> None:
+    await anext(presses)
+    ends.append(KeyboardInterrupt())
+    scope.cancel(reason="Ctrl-C")
+
+
+async def _draw_on(address: str, draw: Callable[[Any], RenderableType]) -> None:
     was_there = False
     # Without its own thread: this loop draws.
     with Live(console=console, auto_refresh=False) as live:

@@ -54,6 +54,10 @@ MAX_FIRST_BYTES: Final = 64 * 1024
 MAX_FIRST_VCP_BYTES: Final = 4 * 1024 * 1024
 # So many frames are taken before others get their turn; each takes some tens of microseconds.
 FRAMES_A_TURN: Final = 16
+# What a message that nobody wants weighs, in messages: some fifty a second are taken of a flood.
+UNWANTED_WEIGHT: Final = 20
+# Heartbeats that follow each other faster are no signs of life, but a flood.
+SOON_S: Final = 0.1
 # WebSocket close codes (RFC 6455, 7.4.1).
 POLICY: Final = 1008
 SLOW_READER: Final = 1013
@@ -70,6 +74,10 @@ class Socket(Protocol):
 
     def limit(self, max_bytes: int) -> None:
         """Bound what the peer may send at a time."""
+        ...
+
+    def slow(self, messages: int) -> None:
+        """Read the peer as if it had sent so many messages more."""
         ...
 
     async def answers(self, within_s: float) -> bool:
@@ -102,6 +110,7 @@ class NodeLink:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._silence_s = inf
+        self._beat_at = -inf
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             NodeRegister: self._on_register,
             Heartbeat: self._on_heartbeat,
@@ -116,7 +125,7 @@ class NodeLink:
             Placeholders: self._on_placeholders,
             ForwardedCallback: lambda event: nodes.on_forwarded(self, event),
             Rejected: self._on_rejected,
-            Ignored: lambda _event: None,
+            Ignored: lambda _event: self.unwanted(),
         }
 
     @property
@@ -174,6 +183,10 @@ class NodeLink:
         if kind in FIRST_FRAMES:
             self._dialect = VcpEnd(self.connection_id)
 
+    def unwanted(self) -> None:
+        """Note that the node said what is of no use: it is read more slowly, and others do not notice."""
+        self.socket.slow(UNWANTED_WEIGHT)
+
     def say(self, value: Any) -> None:
         """Post a frame, as far as the node's dialect has one for it."""
         self.post(self._dialect.say(value))
@@ -228,6 +241,9 @@ class NodeLink:
         self._nodes.registry.register(self, event)
 
     def _on_heartbeat(self, event: Heartbeat) -> None:
+        if trio.current_time() < self._beat_at + SOON_S:
+            self.unwanted()
+        self._beat_at = trio.current_time()
         self._listen_on()
         assert self.node is not None
         self._nodes.on_heartbeat(self.node, event)
@@ -253,6 +269,7 @@ class NodeLink:
         self.end(1000, f"it has left: {event.reason}" if event.reason else "it has left")
 
     def _on_rejected(self, event: Rejected) -> None:
+        self.unwanted()
         log.debug("a frame was not taken", connection=self.connection_id, reason=event.message)
         self.post(event.reply)
 

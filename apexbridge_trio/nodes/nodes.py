@@ -323,6 +323,7 @@ class Nodes:
         assert link.node is not None
         rate = self._lines.setdefault(link.node.id, Rate(LOG_LINES))
         if rate.take(trio.current_time()):
+            link.unwanted()
             return
         tell = {"error": log.error, "warning": log.warning, "warn": log.warning, "debug": log.debug}
         said = line.message[:_LONGEST_LINE]

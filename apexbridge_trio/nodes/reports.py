@@ -72,6 +72,7 @@ class Reports:
         if told is not None:
             self._free(told)
         log.info("a result came too late", task=task_id, node=node.id)
+        link.unwanted()
 
         def tell(word: Late) -> None:
             said = {"known": "", "stale": "It came too late.", "unwritten": UNWRITTEN}[word]

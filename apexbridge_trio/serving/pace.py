@@ -8,6 +8,7 @@ import trio
 # else has a turn. So what is read at a time shrinks until so many are in it.
 MESSAGES_A_READ: Final = 16
 LEAST_BYTES: Final = 1024
+FIRST_BYTES: Final = 4096
 MOST_BYTES: Final = 64 * 1024
 # So many seconds' worth may come at once.
 BURST_S: Final = 1.0
@@ -23,14 +24,14 @@ class Pace:
     """
 
     def __init__(self, per_s: int) -> None:
-        self.read_bytes = MOST_BYTES
+        self.read_bytes = FIRST_BYTES
         self._step_s = 1.0 / per_s
         self._free_at = 0.0
         self._messages = 0
 
-    def note(self) -> None:
-        """Count a message, of whatever kind."""
-        self._messages += 1
+    def note(self, weight: int = 1) -> None:
+        """Count a message, of whatever kind; one that nobody wanted may weigh as many."""
+        self._messages += weight
 
     def pause_s(self) -> float:
         """Return how long to wait before the next read, after one that brought what was counted."""

@@ -96,6 +96,10 @@ class SocketStream(WSStream):
         self._max_unsent_bytes = UNSENT_MESSAGES * self._max_bytes
         self.buffer.max_length = self._max_bytes  # in characters: never the lower one
 
+    def slow(self, messages: int) -> None:
+        """Read the peer as if it had sent so many messages more: it says what nobody wants to hear."""
+        self._protocol.pace.note(messages)
+
     def post(self, text: bytes) -> bool:
         """Send a text message, without waiting; the text is UTF-8.
 

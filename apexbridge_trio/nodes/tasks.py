@@ -74,7 +74,7 @@ class NodeTasks:
         task.note("queued")
         try:
             await self._book.save(task).wait()
-        except BaseException:
+        except BaseException:  # nothing is handled: cancelled too, nobody was told of it
             self._drop(task)
             self._book.delete(task)
             raise

@@ -1,4 +1,4 @@
-"""The whole hub: composed, started in order, drained and stopped.
+"""The whole hub: started in order, drained and stopped.
 
 ::
 
@@ -18,47 +18,24 @@ seconds, the rest is interrupted, and only then the server stops, so that each c
 """
 
 import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
 import msgspec
 import trio
 
 from apexbridge_trio import __version__
-from apexbridge_trio import config as config_file
-from apexbridge_trio.background import Backgrounds
-from apexbridge_trio.config import Config, shipped
+from apexbridge_trio.composition import callback_url, open_hub
+from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ApexError
-from apexbridge_trio.events import Events
-from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.identity import Keys, Principal
-from apexbridge_trio.intents import IntentModel
-from apexbridge_trio.journal import Journal
-from apexbridge_trio.ledger import Ledger, Sender
-from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.models import ModelTable
-from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
-from apexbridge_trio.notices import Notices
 from apexbridge_trio.notify import notify
-from apexbridge_trio.pending import Pendings
-from apexbridge_trio.plugins import Plugins, RemindersOf, machine_zone, watch
-from apexbridge_trio.protocol.callback import read_callback
-from apexbridge_trio.protocol.channel import ForwardedCallback
-from apexbridge_trio.reminders import Actions, PluginReminders, Reminders
-from apexbridge_trio.results import Results
+from apexbridge_trio.plugins import watch
 from apexbridge_trio.serving import ServingLimits, serve
-from apexbridge_trio.store import NodeTaskRecord, Store
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
-from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 
 # What is interrupted at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S: Final = 5.0
@@ -66,148 +43,7 @@ LAST_WORDS_S: Final = 5.0
 # A provider on this machine is looked for this often while none is configured, seconds.
 LOOK_EVERY_S: Final = 60.0
 
-DAY_S: Final = 86_400.0
-
 log = get_logger("daemon")
-
-
-@contextmanager
-def open_hub(
-    config: Config,
-    state: Path,
-    *,
-    make_upstream: Callable[[config_file.Upstream], Upstream] = Upstream,
-    now: Callable[[], float] = time.time,
-) -> Iterator[Hub]:
-    """Compose the rooms; what they hold open is closed on leaving, synchronously."""
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(state))
-        # A connection of its own, as its thread writes while the loop reads.
-        written = stack.enter_context(Store(state))
-        journal = Journal(written)
-        flights = Flights()
-        reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
-        plugins = load_plugins(config, state, partial(PluginReminders, reminders))
-        for fault in plugins.faults:
-            log.warning("plugin left out", reason=fault)
-        for name, note in plugins.notes.items():
-            log.warning("plugin is limited", plugin=name, reason=note)
-        upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
-        embedded = IntentModel(plugins)
-        models = ModelTable(config.models, upstreams, embedded)
-        stack.callback(models.close)
-        pendings = _pendings(config, state, store, written, journal)
-        nodes = _nodes(config, flights, journal, store, written, pendings, models)
-        notices = Notices(store, written, journal, events := Events())
-        _tell(events, notices, pendings, nodes, reminders)
-        keys = Keys(store)
-        hub = Hub(
-            config=config,
-            events=events,
-            flights=flights,
-            backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
-            models=models,
-            plugins=plugins,
-            pendings=pendings,
-            nodes=nodes,
-            notices=notices,
-            reminders=reminders,
-            keys=keys,
-            embedded=embedded,
-            started=trio.current_time(),
-        )
-        reminders.actions = Actions(models, config.chat, hub.toolbox, may_act=partial(_may_act, keys))
-        yield hub
-
-
-def _may_act(keys: Keys, owner: Principal) -> bool:
-    """Tell whether somebody who once set something may still have it done."""
-    return owner.id == LOCAL.id or keys.is_good(owner.id)
-
-
-def home_zone(config: Config) -> ZoneInfo:
-    """Return the zone of "today" and "at eight"."""
-    return ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
-
-
-def load_plugins(config: Config, state: Path, reminders: RemindersOf | None = None) -> Plugins:
-    """Load the plugins that come with the hub, and those of the config's directories; blocks."""
-    zone = home_zone(config)
-    return Plugins.load(
-        [shipped("plugins"), *map(Path, config.plugins.directories)],
-        state=state,
-        clock=lambda: datetime.now(zone),
-        strict=config.plugins.strict,
-        kill_grace_s=config.plugins.kill_grace_s,
-        mcp=config.plugins.mcp,
-        reminders=reminders,
-    )
-
-
-def _pendings(config: Config, state: Path, store: Store, written: Store, journal: Journal) -> Pendings:
-    return Pendings(
-        store,
-        journal,
-        Ledger(written, Results(state)),
-        url=callback_url(config, config.server.bind),
-        expires_s=config.callbacks.expires_s,
-        keep_s=config.results.keep_days * DAY_S,
-    )
-
-
-def _nodes(
-    config: Config,
-    flights: Flights,
-    journal: Journal,
-    store: Store,
-    written: Store,
-    pendings: Pendings,
-    models: ModelTable,
-) -> Nodes:
-    nodes = Nodes(
-        config.nodes,
-        flights,
-        journal,
-        read=store,
-        written=written,
-        keep_s=config.results.keep_days * DAY_S,
-        callback_url=lambda: pendings.url,
-    )
-    nodes.llm.ask_model = partial(ask_model, models, pendings, config.chat.default_model)
-
-    async def forward(principal: Principal, callback: ForwardedCallback) -> str:
-        taken, sender = read_callback(callback.body), Sender(principal=principal)
-        return (await pendings.accept(callback.plugin, callback.task_id, taken, sender)).word
-
-    nodes.forward = forward
-    return nodes
-
-
-def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders) -> None:
-    """Have what happens in the rooms told to whom it concerns."""
-    pendings.owed = nodes.book.owed = notices.owed
-    pendings.progressed = notices.heard_progress
-
-    def progressed(task: NodeTask, progress: float | None, message: str) -> None:
-        notices.progress(task.owner, task.id, progress, message)
-
-    def node_changed(node: Node, was: str, status: str, reason: str) -> None:
-        said = {"nodeId": node.id, "from": was, "to": status, "reason": reason}
-        events.publish("node.status", node.owner, said)
-
-    def task_changed(record: NodeTaskRecord) -> None:
-        owner = Principal(record.principal_id, record.tenant_id, record.family_id)
-        events.publish("task.status", owner, task_entry(record))
-
-    def reminded(owner: Principal, _kind: str, said: dict[str, Any]) -> None:
-        if said["action"] != "notify":  # one that only tells is told as the notice that it owes
-            events.publish("reminder", owner, said)
-
-    reminders.publish = reminded
-    reminders.notified = lambda notice: notices.owed(notice.id)
-    nodes.reports.progressed = progressed
-    nodes.changed = node_changed
-    nodes.book.changed = task_changed
 
 
 async def run_hub(config: Config, state: Path, bind: str) -> None:
@@ -231,13 +67,6 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await _serve(hub, bind, drained)
             hub.nodes.close()
             services.cancel_scope.cancel(reason="the server has stopped")
-
-
-def callback_url(config: Config, address: str) -> str:
-    """Return where plugins call back: below the public address, or the one that is listened at."""
-    # What listens everywhere is reached from this machine on the loopback.
-    reached = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104  # not bound here
-    return f"{config.server.public_url.rstrip('/') or f'http://{reached}'}{CALLBACKS}"
 
 
 async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:

@@ -32,6 +32,7 @@ ORDER = [
     {"web"},
     {"agent"},
     {"serving"},
+    {"composition"},
     {"daemon"},
     {"cli"},
     {"__main__"},
@@ -58,7 +59,7 @@ ONLY_IN = {
     "trio_websocket": {"agent"},
 }
 # Both ends of a wire know nothing of each other: what goes over it is in `protocol`.
-APART = {"agent": {"web", "serving", "daemon", "hub", "store", "chat", "tools", "models"}}
+APART = {"agent": {"web", "serving", "composition", "daemon", "hub", "store", "chat", "tools", "models"}}
 PURE = {"errors", "protocol"}  # standard library and msgspec only
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -10,8 +10,8 @@ from apexbridge_trio import log
 from apexbridge_trio.cli.attempt import Attempt
 from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.options import json_object
+from apexbridge_trio.composition import load_plugins
 from apexbridge_trio.config import config_path, load, state_directory
-from apexbridge_trio.daemon import load_plugins
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.plugins.plugin import Plugin
 

@@ -94,13 +94,13 @@ async def test_an_address_in_use_is_said_in_one_line(tmp_path):
 
 async def test_a_provider_on_this_machine_is_found(tmp_path, provider, monkeypatch):
     """The usual ports may be taken here, so the looking is pointed at the provider's."""
-    from apexbridge_trio import config, daemon
+    from apexbridge_trio import composition, config, daemon
 
     async def found(known):
         return [] if "ollama" in known else [config.Upstream(name="ollama", base_url=f"{provider}/v1")]
 
     monkeypatch.setattr(daemon, "find_local", found)
-    with daemon.open_hub(config.Config(), tmp_path) as hub:
+    with composition.open_hub(config.Config(), tmp_path) as hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon._look_for_local, hub)
             with trio.fail_after(60):

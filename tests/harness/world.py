@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from apexbridge_trio import config
-from apexbridge_trio.daemon import open_hub
+from apexbridge_trio.composition import open_hub
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.plugins import CallContext, Later
 from apexbridge_trio.plugins.tool import Kind

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from apexbridge_trio.composition import callback_url
 from apexbridge_trio.config import Config, Secret, Server
-from apexbridge_trio.daemon import callback_url
 from apexbridge_trio.log import capture, configure
 from apexbridge_trio.plugins import Later, Pending
 from apexbridge_trio.protocol.signature import sign_legacy, sign_webhook

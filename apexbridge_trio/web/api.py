@@ -21,6 +21,7 @@ from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.notices import add_notices
+from apexbridge_trio.web.openapi import add_openapi
 from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.reminders import add_reminders
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
@@ -45,6 +46,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_tasks(app, hub)
     add_notices(app, hub)
     add_reminders(app, hub)
+    add_openapi(app)
     return app
 
 

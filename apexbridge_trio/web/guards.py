@@ -36,6 +36,7 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/tasks", frozenset({"chat", "admin"})),
     ("/v1/reminders", frozenset({"chat"})),
     ("/v1/plugins", frozenset({"admin"})),
+    ("/openapi.json", frozenset()),
 )
 _KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -59,7 +60,7 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
         raise Unauthenticated(
             "This key is not known here. Make one with: apexbridge keys create --scope chat"
         )
-    needed = next((scopes for start, scopes in _RULES if is_below(path, start)), None)
+    needed = scopes_of(path)
     if principal is None and needed != frozenset():
         principal = _local(hub.config.auth, arrival, path)
     if needed is None:
@@ -67,6 +68,16 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
     if principal and needed and not needed & principal.scopes:
         raise Forbidden(f"This key may not do that; it needs the scope {' or '.join(sorted(needed))}.")
     return principal
+
+
+def scopes_of(path: str) -> frozenset[str] | None:
+    """Return the scopes of which one is needed at a path; empty: anybody may; None: nothing is there."""
+    return next((scopes for start, scopes in _RULES if is_below(path, start)), None)
+
+
+def is_keyless(path: str) -> bool:
+    """Tell whether a path may be used without a key, on the machine itself."""
+    return any(is_below(path, start) for start in _KEYLESS)
 
 
 def nothing_at(path: str) -> str:
@@ -87,7 +98,7 @@ def _local(auth: Auth, arrival: Arrival, path: str) -> Principal:
     if arrival.is_local and auth.loopback == "chat":
         if fault := foreign(auth, arrival):
             raise fault
-        if any(is_below(path, start) for start in _KEYLESS) or not _is_known(path):
+        if is_keyless(path) or not _is_known(path):
             return LOCAL
     raise Unauthenticated(
         "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"

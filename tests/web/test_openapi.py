@@ -1,0 +1,56 @@
+"""The document and the routes are of each other's size."""
+
+import json
+
+from apexbridge_trio.web.api import build_api
+from apexbridge_trio.web.events import EVENTS
+from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, scopes_of
+from apexbridge_trio.web.openapi import OPERATIONS, document
+from tests.harness.world import open_world
+
+# What `Front` answers before Quart is asked.
+BEFORE_QUART = {("GET", EVENTS), ("POST", f"{CALLBACKS}/{{plugin}}/{{task_id}}")} | {
+    ("POST", path) for path in CHAT_PATHS
+}
+
+
+def plain(rule):
+    """Write a rule of Werkzeug's as a path of the document."""
+    return "".join(
+        "{" + part.rpartition(":")[2] if at else part for at, part in enumerate(rule.split("<"))
+    ).replace(">", "}")
+
+
+async def test_every_route_is_in_the_document_and_nothing_else_is(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        rules = [rule for rule in build_api(world.hub).url_map.iter_rules() if not rule.websocket]
+        routes = {
+            (way, plain(rule.rule)) for rule in rules for way in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        }
+    told = {(operation.method, operation.path) for operation in OPERATIONS}
+    assert told == routes | BEFORE_QUART
+    assert len({operation.id for operation in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_each_path_that_is_told_has_a_rule_of_who_may():
+    for operation in OPERATIONS:
+        if not operation.path.startswith(CALLBACKS):
+            assert scopes_of(operation.path) is not None, operation.path
+
+
+def test_requests_are_told_as_they_are_decoded():
+    told = json.loads(document())
+    body = told["paths"]["/v1/reminders"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    wanted = told["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+    assert wanted["required"] == ["text"]
+    assert {"at", "in", "cron"} <= wanted["properties"].keys()
+    assert told["paths"]["/v1/chat/completions"]["post"]["security"] == [{"key": ["chat"]}, {}]
+    assert told["paths"]["/v1/nodes/{node_id}"]["delete"]["security"] == [{"key": ["admin"]}]
+    assert told["paths"]["/health"]["get"]["security"] == [{}]
+
+
+async def test_the_document_needs_no_key(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        reply = await world.ask("GET", "/openapi.json")
+        assert reply.status == 200
+        assert reply.json["openapi"] == "3.1.0"

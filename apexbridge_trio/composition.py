@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import trio
 
 from apexbridge_trio import config as config_file
+from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.events import Events
@@ -76,6 +77,7 @@ def open_hub(
         keys = Keys(store)
         hub = Hub(
             config=config,
+            audit=Audit(store, written, journal, now=now),
             events=events,
             flights=flights,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),

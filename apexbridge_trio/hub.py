@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.chat import Turn
 from apexbridge_trio.config import Config
@@ -36,6 +37,7 @@ class Hub:
     """
 
     config: Config
+    audit: Audit
     events: Events
     flights: Flights
     backgrounds: Backgrounds

@@ -19,7 +19,7 @@ ORDER = [
     {"config"},
     {"store"},
     {"identity", "results", "journal", "limits"},
-    {"flights", "circuit", "ledger", "events"},
+    {"flights", "circuit", "ledger", "events", "audit"},
     {"relay", "plugins"},
     {"upstream", "intents", "pending", "nodes", "notices"},
     {"models"},

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from apexbridge_trio.cli import (
+    audit,
     chat,
     events,
     keys,
@@ -39,6 +40,7 @@ app.command()(events.notify)
 app.command()(listing.models)
 app.command()(listing.health)
 app.add_typer(keys.app)
+app.command()(audit.audit)
 app.add_typer(plugins.app)
 app.add_typer(nodes.app)
 app.add_typer(tasks.app)

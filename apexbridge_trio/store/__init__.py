@@ -1,5 +1,6 @@
 """What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
 
+from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.database import FILE, KeyRecord, Store
 from apexbridge_trio.store.nodes import (
     NodeRecord,
@@ -14,6 +15,8 @@ from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 
 __all__ = [
     "FILE",
+    "AuditRecord",
+    "AuditRows",
     "KeyRecord",
     "NodeRecord",
     "NodeRows",

@@ -145,4 +145,27 @@ MIGRATIONS: Final = (
         is_late INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        action TEXT NOT NULL,
+        target TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT,
+        family_id TEXT,
+        origin TEXT NOT NULL,
+        request_id TEXT,
+        before TEXT,
+        after TEXT
+    ) STRICT;
+    CREATE TRIGGER audit_is_not_altered BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    CREATE TRIGGER audit_is_not_removed BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    -- INSERT OR REPLACE removes a row without asking the trigger above.
+    CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+    WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
+    BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    """,
 )

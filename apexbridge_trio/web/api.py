@@ -17,6 +17,7 @@ from apexbridge_trio.models import Model
 from apexbridge_trio.protocol.client import InterruptRequest, nothing_to_stop
 from apexbridge_trio.protocol.openai import encode_error, read_json
 from apexbridge_trio.web.arrival import error_headers
+from apexbridge_trio.web.audit import add_audit
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import foreign, nothing_at
 from apexbridge_trio.web.nodes import add_nodes
@@ -47,6 +48,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_notices(app, hub)
     add_reminders(app, hub)
     add_openapi(app)
+    add_audit(app, hub)
     return app
 
 

@@ -52,6 +52,11 @@ class Arrival:
         request_id = asked if asked and is_sane(asked) else new_id("req")
         return cls(scope, request_id, _is_local(scope), send)
 
+    @property
+    def address(self) -> str:
+        """Where the peer is; that of a proxy, if there is one between."""
+        return str((self.scope.get("client") or ("unknown",))[0])
+
     async def send(self, message: dict[str, Any]) -> None:
         """Send as ASGI does, with the request's id on the reply."""
         if message["type"] == "http.response.start":

@@ -5,7 +5,7 @@ from quart_trio import QuartTrio
 
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.nodes import Node, described
-from apexbridge_trio.web.replies import current_principal, reply, require_admin
+from apexbridge_trio.web.replies import current_actor, current_principal, reply, require_admin
 
 _FORGOTTEN = "The node is forgotten. An agent that still runs registers anew; to keep it out, revoke its key."
 
@@ -28,18 +28,21 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     async def forget(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         registry.forget(found)
+        await hub.audit.note("node.forgotten", found.id, current_actor()).wait()
         return reply({"status": "success", "nodeId": found.id, "message": _FORGOTTEN})
 
     @app.post("/v1/nodes/<node_id>/drain")
     async def drain(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         await registry.drain(found, is_draining=True)
+        await hub.audit.note("node.drained", found.id, current_actor()).wait()
         return reply(described(found))
 
     @app.post("/v1/nodes/<node_id>/resume")
     async def resume(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         await registry.drain(found, is_draining=False)
+        await hub.audit.note("node.resumed", found.id, current_actor()).wait()
         return reply(described(found))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from quart import Response, request
 
+from apexbridge_trio.audit import Actor
 from apexbridge_trio.errors import Forbidden
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.protocol.openai import encode
@@ -21,6 +22,12 @@ def current_principal() -> Principal:
     principal = current_arrival().principal
     assert principal is not None
     return principal
+
+
+def current_actor() -> Actor:
+    """Return who changes something, as the audit names them."""
+    arrival = current_arrival()
+    return Actor.of(current_principal(), arrival.address, arrival.request_id)
 
 
 def require_admin() -> Principal:

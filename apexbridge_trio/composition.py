@@ -16,6 +16,7 @@ import trio
 
 from apexbridge_trio import config as config_file
 from apexbridge_trio.audit import Audit
+from apexbridge_trio.actions import Actions
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.events import Events
@@ -24,7 +25,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
-from apexbridge_trio.ledger import Ledger, Sender
+from apexbridge_trio.ledger import Ledger, Sender, owner_of
 from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
@@ -34,13 +35,16 @@ from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins, RemindersOf, machine_zone
 from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
-from apexbridge_trio.reminders import Actions, PluginReminders, Reminders
+from apexbridge_trio.redaction import redact
+from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
 from apexbridge_trio.store import NodeTaskRecord, Store
 from apexbridge_trio.upstream import Upstream
 from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 
 DAY_S: Final = 86_400.0
+# Whose those events are that nobody has asked for.
+HUB: Final = Principal("hub")
 
 log = get_logger("composition")
 
@@ -74,6 +78,7 @@ def open_hub(
         nodes = _nodes(config, flights, journal, store, written, pendings, models)
         notices = Notices(store, written, journal, events := Events())
         _tell(events, notices, pendings, nodes, reminders)
+        _tell_faults(events, notices, pendings, plugins)
         keys = Keys(store)
         hub = Hub(
             config=config,
@@ -91,7 +96,9 @@ def open_hub(
             embedded=embedded,
             started=trio.current_time(),
         )
-        reminders.actions = Actions(models, config.chat, hub.toolbox, may_act=partial(_may_act, keys))
+        reminders.actions = Actions(
+            models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events
+        )
         yield hub
 
 
@@ -183,6 +190,26 @@ def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, re
     nodes.reports.progressed = progressed
     nodes.changed = node_changed
     nodes.book.changed = task_changed
+
+
+def _tell_faults(events: Events, notices: Notices, pendings: Pendings, plugins: Plugins) -> None:
+    """Have the faults of plugins told that no chat hears of."""
+
+    def owed(call_id: str) -> None:
+        notices.owed(call_id)
+        record = pendings.of_call(call_id)
+        if record is not None and record.state in {"failed", "timed_out"}:
+            said = {"plugin": record.plugin, "tool": record.tool, "what": "task", "code": record.state}
+            said |= {"message": f"{record.tool}: {record.state}", "taskId": record.task_id or call_id}
+            events.publish("plugin.failed", owner_of(record), said)
+
+    def down(name: str, reason: str) -> None:
+        # Nobody has asked for it: it is the household's that the hub belongs to.
+        said = {"plugin": name, "what": "down", "code": "plugin_down", "message": redact(reason)}
+        events.publish("plugin.failed", HUB, said)
+
+    pendings.owed = owed
+    plugins.on_failed(down)
 
 
 def callback_url(config: Config, address: str) -> str:

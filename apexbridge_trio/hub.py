@@ -62,7 +62,12 @@ class Hub:
         offer, theirs = self.plugins.offer, self.nodes.tools(owner, node_id)
         tools = {**offer.tools, **theirs} if node_id else {**theirs, **offer.tools}
         texts = {name: text.value for name, text in offer.texts.items()}
-        return Toolbox(tools, self.pendings, {**self.nodes.registry.texts(owner), **texts})
+        return Toolbox(
+            tools, self.pendings, {**self.nodes.registry.texts(owner), **texts}, self._plugin_failed
+        )
+
+    def _plugin_failed(self, owner: Principal, said: dict[str, Any]) -> None:
+        self.events.publish("plugin.failed", owner, said)
 
     async def turn(self, owner: Principal, request: ChatRequest, fields: Mapping[str, Raw]) -> Turn:
         """Make the turn that answers a request.

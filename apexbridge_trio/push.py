@@ -116,6 +116,32 @@ class Push:
         self._events.publish("chat.chunk", self._owner, said, chat=self._request_id)
 
 
+class Unpushed:
+    """A chat of which no device is told: only the hub's own listeners hear of its end, without its text.
+
+    A context manager around the flight, as `Push` is; where nobody listens it only compares.
+    """
+
+    __slots__ = ("_events", "_owner", "_said")
+
+    def __init__(self, events: Events, owner: Principal, request_id: str, model: str) -> None:
+        self._events = events
+        self._owner = owner
+        self._said: dict[str, Any] = {"requestId": request_id, "model": model}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if fault is None:
+            self._events.note("chat.completed", self._owner, self._said)
+        else:
+            said = self._said | {"error": error_body(_as_told(fault))}
+            self._events.note("chat.failed", self._owner, said)
+
+
 def streamed(request: ChatRequest, fields: Mapping[str, Raw]) -> Mapping[str, Raw]:
     """Return a request's fields so that its provider streams; of several choices nothing is streamed."""
     return fields if (request.n or 1) > 1 else {**fields, **_STREAMED}

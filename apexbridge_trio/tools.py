@@ -10,22 +10,27 @@ failed, the tool is called again, as often as its manifest allows.
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from apexbridge_trio.errors import Interrupted, StoreUnusable, TaskFailed, ToolFailed, ToolTimeout
+from apexbridge_trio.errors import ApexError, Interrupted, StoreUnusable, TaskFailed, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
+from apexbridge_trio.identity import Principal
 from apexbridge_trio.models import ToolChoice
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import CallContext, Later, Pending, Tool
 from apexbridge_trio.protocol.openai import Call, encode, is_content
+from apexbridge_trio.redaction import redact
 
 # A plugin's name in a prompt; any other pair of braces is left alone.
 _NAMED: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+# What a tool's fault looks like as an event.
+Failed = Callable[[Principal, dict[str, Any]], None]
 
 State = Literal["success", "pending", "failed", "interrupted", "timed_out"]
 
@@ -53,14 +58,20 @@ class Toolbox:
         tools: By the name the model calls.
         pendings: Where calls that answer later are waited for.
         texts: Of static plugins, by the name that a prompt calls them.
+        failed: Told of each call that failed by its tool's fault: whose it is, and what happened.
     """
 
     def __init__(
-        self, tools: Mapping[str, Tool], pendings: Pendings, texts: Mapping[str, str] | None = None
+        self,
+        tools: Mapping[str, Tool],
+        pendings: Pendings,
+        texts: Mapping[str, str] | None = None,
+        failed: Failed = lambda _owner, _what: None,
     ) -> None:
         self._tools = tools
         self._pendings = pendings
         self._texts = texts or {}
+        self._failed = failed
 
     def worded(self, prompt: str) -> str:
         """Return a prompt with the text of a static plugin wherever ``{{name}}`` names one."""
@@ -111,12 +122,22 @@ class Toolbox:
         except Interrupted:
             return _told(call, "interrupted", "interrupted", "The user stopped this call.")
         except ToolTimeout as fault:
+            self._note(tool, flight, fault)
             return _told(call, "timed_out", fault.code, fault.message)
         except (ToolFailed, StoreUnusable) as fault:
+            self._note(tool, flight, fault)
             return _told(call, "failed", fault.code, fault.message)
         if isinstance(result, Pending):
             return Outcome(call, "pending", encode(_pending(result)).decode())
         return Outcome(call, "success", result if is_content(result) else encode(result).decode())
+
+    def _note(self, tool: Tool, flight: Flight, fault: ApexError) -> None:
+        """Tell of a plugin's fault; of a node's its task does, and arguments are the model's."""
+        if tool.kind == "node" or fault.code == "invalid_arguments" or isinstance(fault, StoreUnusable):
+            return
+        said = {"plugin": tool.plugin, "tool": tool.name, "what": "call", "code": fault.code}
+        request_id = flight.path.partition("/")[0]
+        self._failed(flight.owner, said | {"message": redact(fault.message), "requestId": request_id})
 
     async def _result(self, tool: Tool, arguments: dict[str, Any], flight: Flight) -> Any | Pending:
         if tool.later is None:

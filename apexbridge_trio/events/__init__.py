@@ -12,8 +12,8 @@ Rules.
   whole text.
 """
 
-from apexbridge_trio.events.bus import Events, Subscription, kinds_of
+from apexbridge_trio.events.bus import Events, Listener, Subscription, kinds_of
 from apexbridge_trio.events.event import KINDS, Event, Kind
 from apexbridge_trio.events.history import Bounds, History
 
-__all__ = ["KINDS", "Bounds", "Event", "Events", "History", "Kind", "Subscription", "kinds_of"]
+__all__ = ["KINDS", "Bounds", "Event", "Events", "History", "Kind", "Listener", "Subscription", "kinds_of"]

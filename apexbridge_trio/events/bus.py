@@ -65,6 +65,19 @@ class Subscription:
         self._events.leave(self)
 
 
+class Listener:
+    """The hub's own ear: it hears of all tenants, in the very step in which something happens.
+
+    Attributes:
+        kinds: What it hears; may be changed at any time.
+        hear: Called with the kind, whose it is, and the data. It neither waits nor raises.
+    """
+
+    def __init__(self, hear: Callable[[Kind, Principal, Any], None]) -> None:
+        self.kinds: frozenset[Kind] = frozenset()
+        self.hear = hear
+
+
 class Events:
     """All events of the hub.
 
@@ -84,6 +97,7 @@ class Events:
         self._now = now
         self._histories: dict[str, History] = {}
         self._readers: dict[str, dict[Subscription, None]] = {}
+        self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -118,7 +132,18 @@ class Events:
         for reader in tuple(self._readers.get(owner.tenant_id, ())):
             if reader.sees(event) and not reader.post(event):
                 self.leave(reader)
+        self.note(kind, owner, data)
         return event
+
+    def note(self, kind: Kind, owner: Principal, data: Any) -> None:
+        """Let the hub's own listeners hear of what is told to nobody; without any it costs nothing."""
+        for listener in self._listeners:
+            if kind in listener.kinds:
+                listener.hear(kind, owner, data)
+
+    def listen(self, listener: Listener) -> None:
+        """Have a listener hear, for as long as the hub is there."""
+        self._listeners = (*self._listeners, listener)
 
     def subscribe(
         self,

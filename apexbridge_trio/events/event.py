@@ -13,6 +13,7 @@ Kind = Literal[
     "alert",
     "node.status",
     "task.status",
+    "plugin.failed",
     "reminder",
     "config.changed",
 ]

@@ -112,6 +112,10 @@ class Pendings:
         """Return the task a token was made for."""
         return self._tasks.of_token(hash_of(token))
 
+    def of_call(self, call_id: str) -> TaskRecord | None:
+        """Return the task of a call."""
+        return self._tasks.of_call(call_id)
+
     def find(self, task_id: str, principal: Principal) -> TaskRecord | None:
         """Return a task by the plugin's name for it, or the hub's; the newest, if plugins share a name."""
         return next((one for one in self._tasks.called(task_id) if principal.may_see(owner_of(one))), None)

@@ -156,6 +156,10 @@ class Plugins:
         """Return how what stays up of a plugin fares; None if nothing does, or nobody has begun yet."""
         return self._supervisor.keeping(plugin.standing) if plugin.standing else None
 
+    def on_failed(self, failed: Callable[[str, str], None]) -> None:
+        """Have somebody told of what is to stay up and ends too often: the plugin's name, and why."""
+        self._supervisor.failed = failed
+
     @property
     def tools(self) -> Mapping[str, Tool]:
         """The offer's."""

@@ -33,6 +33,9 @@ LATER_S: Final = 300.0
 
 State = Literal["starting", "running", "restarting", "failed", "ended"]
 
+# Hears a plugin's name, and why it is down.
+Failed = Callable[[str, str], None]
+
 log = get_logger("plugins")
 
 
@@ -79,6 +82,9 @@ class Pace:
 class Keeping:
     """One thing that is kept up, and how it fares.
 
+    Args:
+        failed: Told when there were too many ends.
+
     Attributes:
         restarts: How often it was begun again.
         last_error: Why it ended the last time.
@@ -86,8 +92,9 @@ class Keeping:
         ended: Set once nothing of it is left.
     """
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Standing, failed: Failed = lambda _name, _reason: None) -> None:
         self.standing = standing
+        self._failed = failed
         self.state: State = "starting"
         self.restarts = 0
         self.last_error = ""
@@ -126,14 +133,21 @@ class Keeping:
         self.state = "failed" if is_failed else "restarting"
         self.last_error = fault
         self.standing.note_end(fault, delay)
+        if is_failed:
+            self._failed(self.standing.name, fault)
         tell = log.error if is_failed else log.warning
         tell("plugin is down", plugin=self.standing.name, reason=fault, state=self.state, retry_in_s=delay)
 
 
 class Supervisor:
-    """Keeps up what is wanted."""
+    """Keeps up what is wanted.
+
+    Attributes:
+        failed: Told of what ends too often: the plugin's name, and why it ended the last time.
+    """
 
     def __init__(self) -> None:
+        self.failed: Failed = lambda _name, _reason: None
         self._wanted: tuple[Standing, ...] = ()
         self._kept: dict[Standing, Keeping] = {}
         self._leaving: list[Keeping] = []
@@ -163,8 +177,11 @@ class Supervisor:
         taken = {keeping.standing.name for keeping in self._leaving}
         for standing in self._wanted:
             if standing not in self._kept and standing.name not in taken:
-                self._kept[standing] = keeping = Keeping(standing)
+                self._kept[standing] = keeping = Keeping(standing, self._fail)
                 nursery.start_soon(keeping.run, name=f"keep {standing.name}")
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.failed(name, reason)
 
     def _retire(self, nursery: trio.Nursery) -> None:
         for standing in [one for one in self._kept if one not in self._wanted]:

@@ -49,7 +49,7 @@ class OwnReminders:
         """
         reminders = self._reminders
         record = record_of(wanted, self._owner, reminders.now(), reminders.home)
-        reminders.actions.check(record, self._owner)
+        reminders.actions.check(record.kind, record.action, self._owner)
         await reminders.add(record)
         return self._entry(record)
 

@@ -21,12 +21,12 @@ from zoneinfo import ZoneInfo
 
 import trio
 
+from apexbridge_trio.actions import Actions
 from apexbridge_trio.errors import ApexError, Draining, Interrupted, StoreUnusable
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.reminders.actions import Actions
 from apexbridge_trio.reminders.book import Book, Claim, State
 from apexbridge_trio.store import Notice, ReminderRecord, ReminderRows, RunRecord, Store
 
@@ -227,7 +227,7 @@ class Reminders:
     async def _outcome(self, run: RunRecord, flight: Flight) -> tuple[State, str]:
         try:
             with flight:
-                return "answered", await self.actions.run(run, flight)
+                return "answered", await self.actions.run(run.kind, run.action, flight)
         except Interrupted as fault:
             return "interrupted", fault.message
         except ApexError as fault:

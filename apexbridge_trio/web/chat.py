@@ -21,7 +21,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.protocol.openai import ChatRequest, encode, read_chat
 from apexbridge_trio.protocol.stream import ClientStream
-from apexbridge_trio.push import Push, Write, answer_whole, streamed
+from apexbridge_trio.push import Push, Unpushed, Write, answer_whole, streamed
 from apexbridge_trio.web.arrival import Arrival, Receive, boundary
 from apexbridge_trio.web.reading import narrowed, read_body, require_json
 from apexbridge_trio.web.streaming import EventReply
@@ -86,7 +86,7 @@ class Asked:
                 with self._told() as told, boundary(self.arrival), flight:
                     body = await self._document_told(flight, told)
             else:
-                with boundary(self.arrival), flight:
+                with self._unpushed(), boundary(self.arrival), flight:
                     body = await self._document(flight)
         except ApexError as fault:
             return fault
@@ -105,7 +105,7 @@ class Asked:
                     closing = await self._run_stream(flight, seen, told.through(reply.write))
                     told.read(closing)
             else:
-                with boundary(self.arrival), flight:
+                with self._unpushed(), boundary(self.arrival), flight:
                     closing = await self._run_stream(flight, seen, reply.write)
             self.arrival.outcome = "completed"
         except ApexError as fault:
@@ -133,6 +133,10 @@ class Asked:
 
     def _told(self) -> Push:
         return self.hub.push(self.owner, self.arrival.request_id, self.request)
+
+    def _unpushed(self) -> Unpushed:
+        hub = self.hub
+        return Unpushed(hub.events, self.owner, self.arrival.request_id, hub.model_of(self.request))
 
     async def _run_stream(self, flight: Flight, seen: ClientStream, write: Write) -> bytes:
         turn = await self._turn(self.fields)

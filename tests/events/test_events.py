@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apexbridge_trio.errors import BadRequest, Draining
-from apexbridge_trio.events import KINDS, Bounds, Events, kinds_of
+from apexbridge_trio.events import KINDS, Bounds, Events, Listener, kinds_of
 from apexbridge_trio.identity import Principal
 
 HOUSE = Principal("house", "t")
@@ -283,3 +283,16 @@ def test_as_server_sent_event():
     frame = json.loads(data.removeprefix("data: "))
     assert frame["data"] == {"message": "水"}
     assert frame["seq"] == 1
+
+
+def test_the_hubs_own_ear_hears_of_all_tenants_what_it_listens_for() -> None:
+    events, heard = Events(), []
+    listener = Listener(lambda kind, owner, data: heard.append((kind, owner.tenant_id, data)))
+    events.listen(listener)
+    events.publish("node.status", Principal("a", "t1"), {"to": "offline"})
+    listener.kinds = frozenset({"node.status", "chat.completed"})
+    events.publish("node.status", Principal("a", "t1"), {"to": "online"})
+    events.publish("task.status", Principal("a", "t1"), {})
+    events.note("chat.completed", Principal("b", "t2"), {"requestId": "r"})
+    assert heard == [("node.status", "t1", {"to": "online"}), ("chat.completed", "t2", {"requestId": "r"})]
+    assert events.history("t2").seq == 0, "what is only noted is told to nobody"

@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 import trio
 
+from apexbridge_trio.actions import Actions
 from apexbridge_trio.config import Chat
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Journal
-from apexbridge_trio.reminders import Actions, OwnReminders, Reminders
+from apexbridge_trio.reminders import OwnReminders, Reminders
 from apexbridge_trio.reminders.wanted import read_wanted
 from apexbridge_trio.store import Notice, ReminderRows, Store, Tasks
 
@@ -53,11 +54,11 @@ class FakeActions(Actions):
         self.ends: Any = "The answer."
         self.news = trio.Event()
 
-    def check(self, record: Any, owner: Any) -> None:
+    def check(self, kind: Any, action: Any, owner: Any) -> None:
         """Any tool will do."""
 
-    async def run(self, run: Any, flight: Any) -> str:
-        self.ran.append(run.id)
+    async def run(self, kind: Any, action: Any, flight: Any) -> str:
+        self.ran.append(flight.name)
         self.news.set()
         self.news = trio.Event()
         await trio.lowlevel.checkpoint()

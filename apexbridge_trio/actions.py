@@ -1,7 +1,7 @@
-"""What a reminder has done when it is due: a chat that nobody waits for, or a tool."""
+"""What the hub does by itself, as a reminder or a trigger asks: a chat that nobody waits for, or a tool."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -10,12 +10,13 @@ from msgspec import Raw, Struct
 from apexbridge_trio.chat import Turn, WholeListener
 from apexbridge_trio.config import Chat
 from apexbridge_trio.errors import BadRequest, Forbidden, ToolFailed
+from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.protocol.openai import Call, CalledFunction, encode, read_chat
+from apexbridge_trio.push import Unpushed
 from apexbridge_trio.redaction import redact
-from apexbridge_trio.store import ReminderRecord, RunRecord
 from apexbridge_trio.tools import Toolbox
 
 # An answer is kept as a notice until somebody takes it; who wants more asks again.
@@ -39,36 +40,43 @@ class Actions:
         config: Of chats.
         toolbox: What plugins and nodes offer somebody now.
         may_act: Whether somebody may still have things done: their key may have been revoked.
+        events: Who hears of a chat's end.
     """
 
     models: ModelTable
     config: Chat
     toolbox: Callable[[Principal], Toolbox]
     may_act: Callable[[Principal], bool] = lambda _owner: True
+    events: Events = field(default_factory=Events)
 
-    async def run(self, run: RunRecord, flight: Flight) -> str:
-        """Do what a reminder does; returns what its owner is told, if anything.
+    async def run(self, kind: str, action: str, flight: Flight) -> str:
+        """Do it, inside its flight; returns what the flight's owner is told, if anything.
+
+        Args:
+            kind: ``chat`` or ``tool``.
+            action: What that takes, JSON: see `Parts`.
+            flight: Entered already; what is done is below it.
 
         Raises:
             ApexError: Why it was not done.
         """
         if not self.may_act(flight.owner):
-            raise Forbidden("The key that set this reminder was revoked; it does nothing any more.")
-        parts = msgspec.json.decode(run.action, type=Parts)
-        if run.kind == "chat":
-            return (await self._answer(parts.prompt, flight))[:MOST_SAID]
+            raise Forbidden("The key that set this was revoked; it does nothing any more.")
+        parts = msgspec.json.decode(action, type=Parts)
+        if kind == "chat":
+            with Unpushed(self.events, flight.owner, flight.name, self.config.default_model):
+                return (await self._answer(parts.prompt, flight))[:MOST_SAID]
         await self._tool(parts, flight)
         return ""
 
-    def check(self, record: ReminderRecord, owner: Principal) -> None:
-        """Refuse a reminder whose tool is not there.
+    def check(self, kind: str, action: str, owner: Principal) -> None:
+        """Refuse a tool that is not there.
 
         Raises:
             BadRequest: With near names.
         """
-        if record.kind == "tool":
-            tool = msgspec.json.decode(record.action, type=Parts).tool
-            _find(self.toolbox(owner), tool)
+        if kind == "tool":
+            _find(self.toolbox(owner), msgspec.json.decode(action, type=Parts).tool)
 
     async def _answer(self, prompt: str, flight: Flight) -> str:
         request, fields = read_chat(encode({"messages": [{"role": "user", "content": prompt}]}))
@@ -81,7 +89,7 @@ class Actions:
     async def _tool(self, parts: Parts, flight: Flight) -> None:
         toolbox = self.toolbox(flight.owner)
         _find(toolbox, parts.tool)
-        call = Call(id="call_reminder", function=CalledFunction(parts.tool, bytes(parts.args).decode()))
+        call = Call(id="call_action", function=CalledFunction(parts.tool, bytes(parts.args).decode()))
         [outcome] = await toolbox.run([call], flight, "")
         if outcome.state not in {"success", "pending"}:
             raise ToolFailed(_reason(outcome.content))

@@ -18,6 +18,7 @@ from apexbridge_trio.config.schema import (
     Results,
     Server,
     ToolChoice,
+    Trigger,
     Upstream,
 )
 from apexbridge_trio.config.secret import Secret, find_secret_file
@@ -39,6 +40,7 @@ __all__ = [
     "Secret",
     "Server",
     "ToolChoice",
+    "Trigger",
     "Upstream",
     "config_path",
     "find_secret_file",

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from apexbridge_trio.config.lines import Place
 from apexbridge_trio.config.schema import EMBEDDED, Config, Mcp, Model, Upstream
 from apexbridge_trio.config.toml import nearest
+from apexbridge_trio.config.triggers import check_trigger
 from apexbridge_trio.errors import ConfigInvalid
 
 Fault = Callable[[Place, str], None]
@@ -59,6 +60,9 @@ def find_faults(config: Config, fault: Fault) -> None:
     _check_unique((entry.name for entry in config.plugins.mcp), ("plugins", "mcp"), "name", fault)
     for number, server in enumerate(config.plugins.mcp):
         _check_mcp(server, ("plugins", "mcp", number), fault)
+    _check_unique((entry.name for entry in config.triggers), ("triggers",), "name", fault)
+    for number, trigger in enumerate(config.triggers):
+        check_trigger(trigger, ("triggers", number), fault)
     for number, upstream in enumerate(config.upstreams):
         _check_upstream(upstream, ("upstreams", number), fault)
     for number, model in enumerate(config.models):

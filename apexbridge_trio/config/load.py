@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from apexbridge_trio.config.checks import Fault, find_faults
 from apexbridge_trio.config.lines import Place
 from apexbridge_trio.config.places import FILE, shipped
-from apexbridge_trio.config.schema import Callbacks, Config, Mcp, Upstream
+from apexbridge_trio.config.schema import Callbacks, Config, Mcp, Trigger, Upstream
 from apexbridge_trio.config.secret import (
     Secret,
     find_secret_file,
@@ -58,7 +59,15 @@ def public(config: Config) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(config, enc_hook=repr)
     for upstream in shown["upstreams"]:
         upstream["headers"] = dict.fromkeys(upstream["headers"], MASK)
+    for trigger in shown["triggers"]:
+        trigger["url"] = _without_path(trigger["url"])
     return shown
+
+
+def _without_path(url: str) -> str:
+    """Return where a webhook goes; who knows the rest of its address may often send to it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/{MASK}" if url else ""
 
 
 def _text_of(path: Path) -> str:
@@ -88,7 +97,26 @@ def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) 
         for number, upstream in enumerate(config.upstreams)
     ]
     callbacks = _with_signing_secrets(config.callbacks, base, env, fault)
-    return msgspec.structs.replace(config, plugins=plugins, upstreams=upstreams, callbacks=callbacks)
+    triggers = [
+        _with_secret(trigger, ("triggers", number), base, env, fault)
+        for number, trigger in enumerate(config.triggers)
+    ]
+    return msgspec.structs.replace(
+        config, plugins=plugins, upstreams=upstreams, callbacks=callbacks, triggers=triggers
+    )
+
+
+def _with_secret(trigger: Trigger, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Trigger:
+    """Find what a webhook is signed with; what its address holds besides a host may be a key too."""
+    hide((trigger.url or "").partition("?")[2])
+    try:
+        if trigger.secret_file:
+            return msgspec.structs.replace(trigger, secret=_secret_of_file(trigger.secret_file, base, env))
+        if trigger.secret_env:
+            return msgspec.structs.replace(trigger, secret=secret_from_env(trigger.secret_env, env))
+    except ConfigInvalid as wrong:
+        fault((*place, "secret_file" if trigger.secret_file else "secret_env"), wrong.message)
+    return trigger
 
 
 def _with_signing_secrets(

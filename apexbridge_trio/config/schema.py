@@ -1,6 +1,6 @@
 """What each key of ``config.toml`` is, its default, and what it may be."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -13,6 +13,7 @@ Days = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolChoice = Literal["all", "none"] | list[Name]
+Condition = str | bool | int | float | list[str | bool | int | float]
 
 
 # The model that needs no provider: always there, so every name of a model may be this one.
@@ -141,6 +142,38 @@ class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     llm_concurrent_streams: Count = 4
 
 
+class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the hub does by itself when something happens.
+
+    Attributes:
+        on: The event's type, a key of `protocol.happened.FIELDS`.
+        when: By field of the event, the value it must have, or a list of such.
+        for_s: How long that must last; another event of the same thing takes it back. 0: at once.
+        secret: What `secret_file` or `secret_env` led to when the config was loaded.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    on: Name
+    do: Literal["notify", "alert", "tool", "chat", "webhook"]
+    when: dict[Name, Condition] = field(default_factory=dict)
+    for_s: Annotated[float, Meta(ge=0)] = 0.0
+    tenant: str = "default"
+    family: str = ""
+    text: str = ""
+    title: str = ""
+    level: Literal["info", "warning", "error"] = "info"
+    prompt: str = ""
+    tool: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    url: str = ""
+    secret_file: str = ""
+    secret_env: str = ""
+    allow_private: list[Name] = field(default_factory=list)
+    max_per_hour: Count = 60
+    timeout_s: Seconds = 300.0
+    secret: Annotated[Secret | None, Meta(extra={"toml": False})] = None
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one peer may take of the hub."""
 
@@ -171,5 +204,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     callbacks: Callbacks = field(default_factory=Callbacks)
     results: Results = field(default_factory=Results)
     nodes: Nodes = field(default_factory=Nodes)
+    triggers: list[Trigger] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from apexbridge_trio.config import Config, Mcp, Model, Upstream, load, shipped
+from apexbridge_trio.config import Config, Mcp, Model, Trigger, Upstream, load, shipped
 
 TEXT = shipped("config.toml").read_text("utf-8")
 EXAMPLES = re.sub(r"^# (?=\[\[|# |\w+ = )", "", TEXT, flags=re.MULTILINE)
@@ -20,17 +20,27 @@ def test_it_is_the_defaults() -> None:
 
 def test_it_has_every_key_and_no_other_with_its_default() -> None:
     read: dict[str, Any] = tomllib.loads(TEXT)
-    tables: dict[str, type[Upstream | Model]] = {"upstreams": Upstream, "models": Model}
+    tables: dict[str, type[Upstream | Model | Trigger]] = {
+        "upstreams": Upstream,
+        "models": Model,
+        "triggers": Trigger,
+    }
     defaults = msgspec.to_builtins(Config())
     del defaults["callbacks"]["signing_secrets"]  # not of the file: what it leads to
     assert defaults["plugins"].pop("mcp") == []
     assert read == {key: value for key, value in defaults.items() if key not in tables}
     for table, kind in tables.items():
         first = tomllib.loads(EXAMPLES)[table][0]
-        fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != "api_key"}
+        fields = {
+            field.name: field
+            for field in msgspec.structs.fields(kind)
+            if field.name not in {"api_key", "secret"}
+        }
         assert list(first) == list(fields)
         optional = {name: value for name, value in first.items() if not fields[name].required}
-        defaults = msgspec.to_builtins(kind("", ""))
+        defaults = msgspec.to_builtins(
+            msgspec.convert({name: first[name] for name in fields if fields[name].required}, kind)
+        )
         assert optional == {name: defaults[name] for name in optional}
 
 
@@ -54,11 +64,14 @@ def test_its_examples_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "deepseek.key").chmod(0o600)
     path = tmp_path / "config.toml"
     path.write_text(EXAMPLES, "utf-8")
-    config = load(path, env={"ZHIPU_API_KEY": "of-zhipu", "OPENROUTER_API_KEY": "of-openrouter"})
+    config = load(
+        path, env={"ZHIPU_API_KEY": "of-zhipu", "OPENROUTER_API_KEY": "of-openrouter", "ALARM": "of-alarm"}
+    )
     assert [one.name for one in config.upstreams] == [
         "openai", "deepseek", "zhipu", "openrouter", "ollama", "llama.cpp", "vllm"
     ]  # fmt: skip
     assert [one.id for one in config.models] == ["home"]
+    assert [one.name for one in config.triggers] == ["node-away", "lost-task", "alarm", "report"]
 
 
 @pytest.mark.parametrize("key", ["sk-", "apx_"])

@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+import trio
 from msgspec import Raw, Struct
 
 from apexbridge_trio.chat import Turn, WholeListener
-from apexbridge_trio.config import Chat
+from apexbridge_trio.config import Chat, Limits
 from apexbridge_trio.errors import BadRequest, Forbidden, ToolFailed
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.limits import Limiter
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.protocol.openai import Call, CalledFunction, encode, read_chat
 from apexbridge_trio.push import Unpushed
@@ -39,6 +41,7 @@ class Actions:
         models: Where to look for the default one.
         config: Of chats.
         toolbox: What plugins and nodes offer somebody now.
+        limiter: What the owner's key may take: a chat that nobody waits for counts as any other.
         may_act: Whether somebody may still have things done: their key may have been revoked.
         events: Who hears of a chat's end.
     """
@@ -47,6 +50,7 @@ class Actions:
     config: Chat
     toolbox: Callable[[Principal], Toolbox]
     may_act: Callable[[Principal], bool] = lambda _owner: True
+    limiter: Limiter = field(default_factory=lambda: Limiter(Limits()))
     events: Events = field(default_factory=Events)
 
     async def run(self, kind: str, action: str, flight: Flight) -> str:
@@ -64,7 +68,8 @@ class Actions:
             raise Forbidden("The key that set this was revoked; it does nothing any more.")
         parts = msgspec.json.decode(action, type=Parts)
         if kind == "chat":
-            with Unpushed(self.events, flight.owner, flight.name, self.config.default_model):
+            told = Unpushed(self.events, flight.owner, flight.name, self.config.default_model)
+            with told, self.limiter.hold_chat(flight.owner.id, is_stream=False, now=trio.current_time()):
                 return (await self._answer(parts.prompt, flight))[:MOST_SAID]
         await self._tool(parts, flight)
         return ""
@@ -81,7 +86,8 @@ class Actions:
     async def _answer(self, prompt: str, flight: Flight) -> str:
         request, fields = read_chat(encode({"messages": [{"role": "user", "content": prompt}]}))
         model = await self.models.find(self.config.default_model)
-        turn = Turn(request, fields, model, self.toolbox(flight.owner), self.config.max_rounds)
+        toolbox, spend = self.toolbox(flight.owner), self.limiter.spender(flight.owner.id)
+        turn = Turn(request, fields, model, toolbox, self.config.max_rounds, spend=spend)
         listener = WholeListener(turn)
         await turn.run(flight, listener)
         return listener.text

@@ -16,6 +16,7 @@ from msgspec import Raw
 from apexbridge_trio.errors import ApexError, InternalFault, Interrupted, NotFound, Overloaded
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.limits import Held
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import error_body
 
@@ -74,6 +75,7 @@ class Backgrounds:
         *,
         timeout_s: float,
         told: AbstractContextManager[Any] | None = None,
+        held: Held | None = None,
     ) -> None:
         """Run `work` in a flight of its own and keep what it returns.
 
@@ -83,6 +85,8 @@ class Backgrounds:
             work: Returns the answer.
             timeout_s: Its deadline, from now.
             told: Is around the flight, so that it hears of every end.
+            held: What it takes of its owner's share; taken over when nothing is raised, and given back
+                at its end.
 
         Raises:
             RequestIdTaken: A flight of that id is there already.
@@ -93,8 +97,9 @@ class Backgrounds:
             raise Overloaded("Too many background chats are running or kept.", retry_after_s=60)
         flight = self._flights.open(request_id, "chat", owner, timeout_s=timeout_s)
         chat = self._kept[owner.tenant_id, request_id] = Background(request_id, owner)
+        share = held.taken_over() if held is not None else Held()
         self._nursery.start_soon(
-            self._run, chat, flight, work, told or nullcontext(), name=f"background {request_id}"
+            self._run, chat, flight, work, told or nullcontext(), share, name=f"background {request_id}"
         )
 
     def find(self, request_id: str, principal: Principal) -> Background:
@@ -117,9 +122,10 @@ class Backgrounds:
         flight: Flight,
         work: Callable[[Flight], Awaitable[bytes]],
         told: AbstractContextManager[Any],
+        share: Held,
     ) -> None:
         try:
-            with told, flight:
+            with share, told, flight:
                 chat.result = await work(flight)
             chat.status = "completed"
         except Interrupted as fault:

@@ -21,7 +21,7 @@ from apexbridge_trio.errors import ApexError, UpstreamBroken
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.models import Model, with_system
 from apexbridge_trio.protocol.answer import Answer
-from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage
+from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage, total_tokens
 from apexbridge_trio.protocol.openai import ChatRequest, encode
 from apexbridge_trio.protocol.rounds import Round, judge, read_document, read_payload, without_calls
 from apexbridge_trio.protocol.sse import Blocks, payloads
@@ -32,12 +32,23 @@ from apexbridge_trio.tools import Toolbox
 # After [DONE] a provider ends its body at once; one that holds it open loses its connection.
 END_WAIT_S: Final = 0.25
 
+# Of a document whose provider does not say what it cost, about so much is a token.
+BYTES_A_TOKEN: Final = 4
+
+_USAGE: Final = Raw(b'{"include_usage":true}')
+
 # Of a fault, told to the client: enough for what providers say; a page of HTML is cut.
 MAX_SAID_CHARS: Final = 600
 
 
 class Listener(Protocol):
-    """Takes the answers of a turn's rounds."""
+    """Takes the answers of a turn's rounds.
+
+    Attributes:
+        tokens: What they have cost, prompts among it; where the provider has not said, a piece is one.
+    """
+
+    tokens: int
 
     async def hear(self, answer: Answer) -> Round:
         """Take one answer to its end and say what it means.
@@ -60,6 +71,7 @@ class Turn:
         rounds: Model calls begun so far.
         tools_run: Names of the tools that were started, in order.
         is_used_up: The model wanted more rounds than there are.
+        spend: Is told once, at the end, how many tokens it cost, and when; None: they are not counted.
     """
 
     request: ChatRequest
@@ -70,6 +82,7 @@ class Turn:
     rounds: int = 0
     tools_run: list[str] = field(default_factory=list)
     is_used_up: bool = False
+    spend: Callable[[int, float], None] | None = None
 
     def __post_init__(self) -> None:
         names = self.toolbox.chosen(self.model.tools, self.request.apex.tools)
@@ -92,6 +105,9 @@ class Turn:
             fault.message = redact(fault.message)[:MAX_SAID_CHARS]
             fault.tools_ran = fault.tools_ran or bool(self.tools_run)
             raise
+        finally:  # also of what was cut short: what was made is paid for
+            if self.spend is not None:
+                self.spend(listener.tokens, trio.current_time())
 
     async def _run(self, flight: Flight, listener: Listener, fields: dict[str, Any]) -> None:
         while True:
@@ -119,6 +135,8 @@ class Turn:
 
     def _first_fields(self) -> Mapping[str, Any]:
         fields: dict[str, Any] = dict(self.fields)
+        if self.spend is not None and self.request.stream:
+            fields["stream_options"] = _USAGE  # or a provider does not say it in a stream
         fields["messages"] = with_system(fields["messages"], self.toolbox.worded(self.model.system))
         if self.hub_tools:
             theirs: Sequence[Raw] = (
@@ -140,17 +158,23 @@ class StreamListener:
         self._stream = stream
         self._write = write
         self._hub_tools = turn.hub_tools
+        self._counts = turn.spend is not None
+        self.tokens = 0
         self.next_round = stream.next_round
 
     async def hear(self, answer: Answer) -> Round:
         """See `Listener.hear`; bytes are written as soon as they are known to be the client's."""
-        stream = self._stream
-        if not answer.is_stream:
-            await self._write(stream.feed_document(read_document(await _whole(answer))))
-        while not stream.is_done and (data := await answer.receive()):
-            if shown := stream.feed(data):
-                await self._write(shown)
-        rest, came = stream.close_round()
+        stream, pieces = self._stream, 0
+        try:
+            if not answer.is_stream:
+                await self._write(stream.feed_document(read_document(await _whole(answer))))
+            while not stream.is_done and (data := await answer.receive()):
+                pieces += data.count(b"data:") if self._counts else 0
+                if shown := stream.feed(data):
+                    await self._write(shown)
+            rest, came = stream.close_round()
+        finally:
+            self.tokens += stream.round_tokens or pieces
         if rest:
             await self._write(rest)
         await _read_out(answer)
@@ -173,13 +197,20 @@ class WholeListener:
         self._usage: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._body = b""
+        self._pieces = 0
+        self.tokens = 0
 
     def next_round(self) -> None:
         """Nothing of a round with calls of the hub is for the client."""
 
     async def hear(self, answer: Answer) -> Round:
         """See `Listener.hear`; nothing is kept of a round that another one follows, but its usage."""
-        self._document = await self._assembled(answer) if answer.is_stream else await self._decoded(answer)
+        self._pieces, used = 0, None
+        try:
+            self._document = await (self._assembled(answer) if answer.is_stream else self._decoded(answer))
+            used = self._document.get("usage")
+        finally:
+            self.tokens += total_tokens(used) or self._pieces
         came = judge(self._document, self._turn.hub_tools)
         if came.hub_calls or self._turn.rounds > 1:
             self._body = b""
@@ -188,6 +219,7 @@ class WholeListener:
 
     async def _decoded(self, answer: Answer) -> dict[str, Any]:
         self._body = await _whole(answer)
+        self._pieces = len(self._body) // BYTES_A_TOKEN
         document = read_document(self._body)
         if any(choice["message"].get("tool_calls") for choice in document["choices"]):
             self._body = b""
@@ -201,6 +233,7 @@ class WholeListener:
                 if not is_done:
                     chunk = read_payload(payload)
                     assembly.feed(chunk)
+                    self._pieces += 1
                     self._tell(chunk)
         if not (is_done or assembly.is_finished):
             raise UpstreamBroken("The provider's stream ended in the middle of the answer.")

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import trio
 
 from apexbridge_trio import config as config_file
-from apexbridge_trio.audit import Audit
 from apexbridge_trio.actions import Actions
+from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.events import Events
@@ -26,6 +26,7 @@ from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Ledger, Sender, owner_of
+from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
@@ -80,6 +81,7 @@ def open_hub(
         _tell(events, notices, pendings, nodes, reminders)
         _tell_faults(events, notices, pendings, plugins)
         keys = Keys(store)
+        keys, limiter = Keys(store), Limiter(config.limits)
         hub = Hub(
             config=config,
             audit=Audit(store, written, journal, now=now),
@@ -93,12 +95,14 @@ def open_hub(
             notices=notices,
             reminders=reminders,
             keys=keys,
+            limiter=limiter,
             embedded=embedded,
             started=trio.current_time(),
         )
         reminders.actions = Actions(
             models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events
         )
+        reminders.actions = Actions(models, config.chat, hub.toolbox, partial(_may_act, keys), limiter)
         yield hub
 
 

@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
 from apexbridge_trio import __version__
@@ -71,7 +70,10 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
 
 async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
     """Accept until drained, and say where."""
-    limits = ServingLimits(**msgspec.structs.asdict(hub.config.limits), grace_s=LAST_WORDS_S)
+
+    def limits() -> ServingLimits:
+        return ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S)
+
     accept = partial(
         serve, Front(hub), binds=[bind], limits=limits, shutdown=drained.wait, on_fault=_log_fault
     )

@@ -188,6 +188,13 @@ class TooMany(ApexError):
     retryable = True
 
 
+class QuotaUsed(TooMany):
+    """What this key may use in a day is used up; asked again soon, it would be the same."""
+
+    code = "quota_exceeded"
+    retryable = False
+
+
 class Interrupted(ApexError):
     """Somebody said stop."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import trio
 from msgspec import Raw
 
 from apexbridge_trio.audit import Audit
@@ -15,6 +16,7 @@ from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
+from apexbridge_trio.limits import Held, Limiter
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notices import Notices
@@ -33,6 +35,7 @@ class Hub:
     """Everything a request can need.
 
     Attributes:
+        limiter: What each key may take; its limits are those of now.
         started: Trio time at which the hub was composed, seconds.
     """
 
@@ -48,6 +51,7 @@ class Hub:
     notices: Notices
     reminders: Reminders
     keys: Keys
+    limiter: Limiter
     embedded: IntentModel
     started: float
 
@@ -77,7 +81,17 @@ class Hub:
         """
         model = await self.models.find(self.model_of(request))
         toolbox = self.toolbox(owner, request.apex.node)
-        return Turn(request, fields, model, toolbox, self.config.chat.max_rounds)
+        spend = self.limiter.spender(owner.id)
+        return Turn(request, fields, model, toolbox, self.config.chat.max_rounds, spend=spend)
+
+    def hold_chat(self, owner: Principal, request: ChatRequest) -> Held:
+        """Take the place of a chat in its owner's share, before it begins.
+
+        Raises:
+            QuotaUsed: The owner's tokens of today are used up.
+            TooMany: The owner has as many chats in flight as may be.
+        """
+        return self.limiter.hold_chat(owner.id, is_stream=bool(request.stream), now=trio.current_time())
 
     def model_of(self, request: ChatRequest) -> str:
         """Return the name of the model that a request is for."""

@@ -55,6 +55,8 @@ def find_faults(config: Config, fault: Fault) -> None:
         fault(("server", "bind"), wrong.message)
     _check_url(config.server.public_url, ("server", "public_url"), fault)
     _check_zone(config.plugins.timezone, fault)
+    for number, proxy in enumerate(config.server.trusted_proxies):
+        _check_network(proxy, ("server", "trusted_proxies", number), fault)
     _check_unique((entry.name for entry in config.upstreams), ("upstreams",), "name", fault)
     _check_unique((entry.id for entry in config.models), ("models",), "id", fault)
     _check_unique((entry.name for entry in config.plugins.mcp), ("plugins", "mcp"), "name", fault)
@@ -121,6 +123,13 @@ def _check_zone(zone: str, fault: Fault) -> None:
     except (ValueError, OSError, KeyError):
         near = nearest(zone, available_timezones())
         fault(("plugins", "timezone"), f"there is no IANA time zone {zone!r}{near}")
+
+
+def _check_network(network: str, place: Place, fault: Fault) -> None:
+    try:
+        ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        fault(place, f"expected an address or a network as 10.0.0.0/8, got {network!r}")
 
 
 def _check_url(url: str, place: Place, fault: Fault) -> None:

@@ -11,6 +11,8 @@ from apexbridge_trio.log import Format, Level
 Seconds = Annotated[float, Meta(gt=0)]
 Days = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+# 0: there is no limit.
+Most = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolChoice = Literal["all", "none"] | list[Name]
 Condition = str | bool | int | float | list[str | bool | int | float]
@@ -26,6 +28,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bind: str = "127.0.0.1:8088"
     public_url: str = ""
     drain_timeout_s: Seconds = 20.0
+    trusted_proxies: list[Name] = field(default_factory=list)
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,8 +177,24 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: Annotated[Secret | None, Meta(extra={"toml": False})] = None
 
 
+class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one key may take of the hub; None: as every other."""
+
+    chats_per_minute: Most | None = None
+    callbacks_per_minute: Most | None = None
+    control_per_minute: Most | None = None
+    tokens_per_day: Most | None = None
+    concurrent_chats: Most | None = None
+    concurrent_streams: Most | None = None
+    channels: Most | None = None
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one peer may take of the hub."""
+    """What one peer may take of the hub; what is a `Most` is not limited at 0.
+
+    Attributes:
+        keys: By a key's id, what is different for it.
+    """
 
     max_body_bytes: Count = 8_388_608
     max_connections: Count = 1000
@@ -183,6 +202,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_timeout_s: Seconds = 30.0
     idle_timeout_s: Seconds = 75.0
     send_timeout_s: Seconds = 20.0
+    connections_per_address: Most = 256
+    chats_per_minute: Most = 1200
+    callbacks_per_minute: Most = 3000
+    control_per_minute: Most = 3000
+    keyless_per_minute: Most = 600
+    wrong_keys_per_minute: Most = 20
+    tokens_per_day: Most = 0
+    concurrent_chats: Most = 256
+    concurrent_streams: Most = 256
+    channels_per_key: Most = 256
+    keys: dict[Name, KeyLimits] = field(default_factory=dict)
 
 
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -176,3 +176,14 @@ def add_usage(total: dict[str, Any], usage: Any) -> dict[str, Any]:
         elif value is not None:
             summed[name] = value
     return summed
+
+
+def total_tokens(usage: Any) -> int:
+    """Return how many tokens a usage object counts; 0: it does not say."""
+    found = usage if isinstance(usage, dict) else {}
+    total = _count(found.get("total_tokens"))
+    return total or _count(found.get("prompt_tokens")) + _count(found.get("completion_tokens"))
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

@@ -1,11 +1,15 @@
 """How much a peer may take, and for how long it is waited for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import msgspec
+
+from apexbridge_trio.config import Limits
 
 
 @dataclass(frozen=True)
 class ServingLimits:
-    """Bounds of one server; the first six are the keys of ``[limits]`` in the configuration.
+    """Bounds of one server; the first seven are keys of ``[limits]`` in the configuration.
 
     Args:
         max_body_bytes: Of one request's body; also what one request may hold in memory.
@@ -14,6 +18,7 @@ class ServingLimits:
         body_timeout_s: Without a byte of an unfinished body.
         idle_timeout_s: Between two requests on one connection.
         send_timeout_s: Without the peer taking a byte of what it asked for.
+        connections_per_address: At once, of one network but this machine's; those above are answered 503.
         max_message_bytes: Of one WebSocket message, before compression of any kind (there is none).
         max_messages_per_s: Of one WebSocket, before it is read more slowly.
         ping_interval_s: Between pings; a peer silent for two and a half of them is gone.
@@ -26,7 +31,15 @@ class ServingLimits:
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0
     send_timeout_s: float = 20.0
+    connections_per_address: int = 0
     max_message_bytes: int = 16 * 1024 * 1024  # contract §2: max_frame_bytes of a node
     max_messages_per_s: int = 1000
     ping_interval_s: float = 20.0  # contract §2
     grace_s: float = 5.0
+
+    @classmethod
+    def of(cls, limits: Limits, *, grace_s: float) -> "ServingLimits":
+        """Return the bounds that a configuration gives to a server."""
+        known = {field.name for field in fields(cls)}
+        chosen = {name: value for name, value in msgspec.structs.asdict(limits).items() if name in known}
+        return cls(**chosen, grace_s=grace_s)

@@ -1,6 +1,7 @@
 """The listeners, the lifespan, and the way to stop."""
 
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,6 +12,7 @@ import trio
 from hypercorn.utils import parse_socket_addr
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.limits import network_of
 from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.lifespan import lifespan
@@ -23,6 +25,8 @@ from apexbridge_trio.serving.versions import require_proved
 BACKLOG: Final = 1024
 # Connections above the limit that are still told why; the rest are closed unread.
 TURNED_AWAY: Final = 64
+# A proxy on this machine brings everybody; and what has no address is a local socket.
+_OWN: Final = frozenset({"", "::", "127.0.0.1"})
 
 
 async def serve(
@@ -30,7 +34,7 @@ async def serve(
     *,
     binds: Sequence[str] = (),
     sockets: Sequence[socket.socket] = (),
-    limits: ServingLimits,
+    limits: ServingLimits | Callable[[], ServingLimits],
     shutdown: Callable[[], Awaitable[None]],
     on_fault: OnFault,
     task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
@@ -48,7 +52,7 @@ async def serve(
             the last event of its response.
         binds: ``HOST:PORT`` each, ``[HOST]:PORT`` for IPv6; port 0 picks one.
         sockets: Ready-made ones, listening or not, which the server closes.
-        limits: What peers may do.
+        limits: What peers may do; a function is asked for each connection anew.
         shutdown: Returns when it is time to stop.
         on_fault: Told of each crash: ``"request"`` or ``"connection"``, and the exception.
         task_status: Gets the addresses bound, in order: binds, then sockets.
@@ -59,17 +63,18 @@ async def serve(
         OSError: An address can not be bound.
     """
     require_proved()
+    limits_now = limits if callable(limits) else lambda: limits
     with ExitStack() as held:
-        listeners = [_listener(sock, limits, held) for sock in chain(map(_bound, binds), sockets)]
+        listeners = [_listener(sock, limits_now(), held) for sock in chain(map(_bound, binds), sockets)]
         async with lifespan(app) as state, trio.open_nursery() as nursery:
-            reception = _Reception(Site(app, limits, on_fault, state))
+            reception = _Reception(Site(app, limits_now, on_fault, state))
             async with trio.open_nursery() as accepting:
                 serve_all = partial(trio.serve_listeners, reception.serve, listeners, handler_nursery=nursery)
                 accepting.start_soon(serve_all, name="serving listeners")
                 task_status.started([listener.socket.getsockname()[:2] for listener in listeners])
                 await shutdown()
                 accepting.cancel_scope.cancel(reason="shutdown")
-            nursery.cancel_scope.deadline = trio.current_time() + limits.grace_s
+            nursery.cancel_scope.deadline = trio.current_time() + limits_now().grace_s
             await reception.drain()
 
 
@@ -86,7 +91,7 @@ async def serve_stream(
 
     The app's lifespan is not run. Everything else is what `serve` does with a connection.
     """
-    await Connection(Site(app, limits, on_fault), stream, client, server).run()
+    await Connection(Site(app, lambda: limits, on_fault), stream, client, server).run()
 
 
 class _Reception:
@@ -95,6 +100,8 @@ class _Reception:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._connections: set[Connection] = set()
+        # Of the networks that are connected now, and no others.
+        self._of_network: Counter[str] = Counter()
 
     async def drain(self) -> None:
         for connection in list(self._connections):
@@ -108,17 +115,28 @@ class _Reception:
         except OSError:  # gone between the kernel's accept and ours
             sock.close()
             return
-        connection = Connection(self._site, stream, client, server)
-        most = self._site.limits.max_connections
-        refusal = FULL if len(self._connections) >= most else None
-        if len(self._connections) >= most + TURNED_AWAY:
+        network = network_of(client[0]) if client else ""
+        over = max(self._over(network), len(self._connections) - self._site.limits.max_connections)
+        if over >= TURNED_AWAY:
             sock.close()
             return
+        connection = Connection(self._site, stream, client, server)
         self._connections.add(connection)
+        self._of_network[network] += 1
         try:
-            await connection.run(refusal)
+            await connection.run(FULL if over >= 0 else None)
         finally:
             self._connections.discard(connection)
+            self._of_network[network] -= 1
+            if not self._of_network[network]:
+                del self._of_network[network]
+
+    def _over(self, network: str) -> int:
+        """Return how many more there are of a network than there may be; below 0: there is room."""
+        most = self._site.limits.connections_per_address
+        if not most or network in _OWN:
+            return -1
+        return self._of_network[network] - most
 
 
 def _bound(bind: str) -> socket.socket:

@@ -1,5 +1,6 @@
 """What all connections of one server share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,14 +25,19 @@ class Site:
 
     Args:
         app: The ASGI app.
-        limits: What a peer may take.
+        limits_now: What a peer may take; asked for each connection anew, so that a change counts.
         on_fault: Told of each crash.
         state: What the app's lifespan has filled.
         config: Hypercorn's own.
     """
 
     app: ASGIApp
-    limits: ServingLimits
+    limits_now: Callable[[], ServingLimits]
     on_fault: OnFault
     state: dict[str, Any] = field(default_factory=dict)
     config: Config = field(default_factory=_stock_config)
+
+    @property
+    def limits(self) -> ServingLimits:
+        """What a peer that comes now may take."""
+        return self.limits_now()

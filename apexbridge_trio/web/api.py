@@ -37,7 +37,7 @@ def build_api(hub: Hub) -> QuartTrio:
     app.config["RESPONSE_TIMEOUT"] = None  # our own deadlines rule
     app.config["PROPAGATE_EXCEPTIONS"] = True  # a defect goes to the request's one boundary
     app.url_map.merge_slashes = False  # a path is what was sent: no redirect to another one
-    app.config["MAX_CONTENT_LENGTH"] = hub.config.limits.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = None  # the server counts, by the limit of now
     _add_errors(app)
     _add_health(app, hub)
     _add_models(app, hub)

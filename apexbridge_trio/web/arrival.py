@@ -31,6 +31,7 @@ class Arrival:
         principal: Who asks; none on the open paths without a key.
         notes: What the log line says beside the common fields.
         outcome: How it ended, in one word, where the status does not say it.
+        limited: Headers that say how it stands with its limits.
     """
 
     scope: Scope
@@ -44,6 +45,7 @@ class Arrival:
     outcome: str = ""
     first_byte: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    limited: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @classmethod
     def of(cls, scope: Scope, send: Send) -> "Arrival":
@@ -62,7 +64,7 @@ class Arrival:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             named = (b"x-request-id", self.request_id.encode())
-            message["headers"] = [*message.get("headers", ()), named]
+            message["headers"] = [*message.get("headers", ()), named, *self.limited]
         elif message["type"] == "http.response.body":
             self.bytes_sent += len(message.get("body", b""))
             self.first_byte = self.first_byte or trio.current_time()

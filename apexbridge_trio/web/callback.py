@@ -8,7 +8,10 @@ its address carries the token as a segment of it, ``/plugin-callback/~<token>/{p
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
+
+import trio
 
 from apexbridge_trio.errors import (
     ApexError,
@@ -28,6 +31,7 @@ from apexbridge_trio.protocol.signature import Signed, check_legacy, check_webho
 from apexbridge_trio.results import is_file_name
 from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.arrival import Arrival, Receive
+from apexbridge_trio.web.door import identified, network, slowed, take
 from apexbridge_trio.web.guards import CALLBACKS, bearer
 from apexbridge_trio.web.reading import read_body, require_json
 
@@ -74,14 +78,17 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     require_json(arrival)
     headers = _headers(arrival)
     if (task := _of_node(hub, arrival, address)) is not None:
+        take(hub, arrival, None, "callback")
         taken = read_callback(await read_body(receive, hub.config.callbacks.max_body_bytes))
         await _answer(arrival, address, await hub.nodes.accept(task, taken))
         return
-    sender = _known(hub, arrival, address)
-    if sender is None and not headers.keys() & {"webhook-signature", "x-signature"}:
-        raise Unauthenticated("A callback needs the task's token, a key, or the plugin's signature.")
+    is_signed = bool(headers.keys() & {"webhook-signature", "x-signature"})
+    sender = _known(hub, arrival, address, is_signed=is_signed)
+    if sender is None:
+        _require_proof(hub, arrival, address, is_signed=is_signed)
+    take(hub, arrival, arrival.principal, "callback")
     body = await read_body(receive, hub.config.callbacks.max_body_bytes)
-    sender = sender or Sender(signed=_signed(hub, address.plugin, headers, body))
+    sender = sender or Sender(signed=_signed(hub, arrival, address.plugin, headers, body))
     taken = read_callback(body)
     verdict = await hub.pendings.accept(address.plugin, address.task_id, taken, sender)
     await _answer(arrival, address, verdict)
@@ -103,8 +110,30 @@ def _of_node(hub: Hub, arrival: Arrival, address: Address) -> NodeTaskRecord | N
     return None
 
 
-def _known(hub: Hub, arrival: Arrival, address: Address) -> Sender | None:
-    """Look for a token or a key; None if there is neither that is good here."""
+def _require_proof(hub: Hub, arrival: Arrival, address: Address, *, is_signed: bool) -> None:
+    """Refuse who brings no token and no key that is good, unless there is a signature to be looked at.
+
+    A signature can only be looked at with the whole body, so one from an address that is slowed waits.
+
+    Raises:
+        TooMany: Too much from this address was wrong.
+        Unauthenticated: There is nothing to look at.
+    """
+    strikes, now = hub.limiter.strikes, trio.current_time()
+    if wait_s := strikes.quiet_s(network(hub, arrival), now):
+        raise slowed(wait_s)
+    if not is_signed:
+        if address.token and not bearer(arrival):  # a wrong key was counted when it was looked up
+            strikes.wrong(network(hub, arrival), now, address.token)
+        raise Unauthenticated("A callback needs the task's token, a key, or the plugin's signature.")
+
+
+def _known(hub: Hub, arrival: Arrival, address: Address, *, is_signed: bool) -> Sender | None:
+    """Look for a token or a key; None if there is neither that is good here.
+
+    A token is looked up also while its address is slowed: it is used once, so it can not be known from
+    before, and a plugin of this machine must not lose its result by the fault of another program here.
+    """
     carried = bearer(arrival)
     for token in (address.token, carried):
         task = hub.pendings.task_of(token) if token else None
@@ -112,7 +141,9 @@ def _known(hub: Hub, arrival: Arrival, address: Address) -> Sender | None:
             if (task.plugin, task.task_id or address.task_id) != (address.plugin, address.task_id):
                 raise Forbidden("This token is another task's.")
             return Sender(call_id=task.call_id)
-    arrival.principal = hub.keys.principal_of(carried) if carried else None
+    # What is signed may carry a key of the plugin's own (the legacy signature is over it): not one of ours.
+    look_up = hub.keys.principal_of if is_signed else partial(identified, hub, arrival)
+    arrival.principal = look_up(carried) if carried else None
     if arrival.principal is None:
         return None
     if "callback" not in arrival.principal.scopes:
@@ -120,10 +151,14 @@ def _known(hub: Hub, arrival: Arrival, address: Address) -> Sender | None:
     return Sender(principal=arrival.principal)
 
 
-def _signed(hub: Hub, plugin: str, headers: dict[str, str], body: bytes) -> Signed:
+def _signed(hub: Hub, arrival: Arrival, plugin: str, headers: dict[str, str], body: bytes) -> Signed:
     kept = hub.config.callbacks.signing_secrets.get(plugin, [])
     check = check_webhook if "webhook-signature" in headers else check_legacy
-    return check([secret.reveal() for secret in kept], headers, body, now=time.time())
+    try:
+        return check([secret.reveal() for secret in kept], headers, body, now=time.time())
+    except SignatureInvalid:
+        hub.limiter.strikes.wrong(network(hub, arrival), trio.current_time())
+        raise
 
 
 def _headers(arrival: Arrival) -> dict[str, str]:

@@ -19,6 +19,7 @@ from apexbridge_trio.flights import Flight
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
+from apexbridge_trio.limits import Held
 from apexbridge_trio.protocol.openai import ChatRequest, encode, read_chat
 from apexbridge_trio.protocol.stream import ClientStream
 from apexbridge_trio.push import Push, Unpushed, Write, answer_whole, streamed
@@ -38,21 +39,22 @@ async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     if arrival.scope["method"] != "POST":
         raise MethodNotAllowed("Chats are asked for with POST.", allowed=["POST"])
     require_json(arrival)
-    request, fields = read_chat(await read_body(receive, hub.config.limits.max_body_bytes))
+    request, fields = read_chat(await read_body(receive, hub.limiter.limits.max_body_bytes))
     assert arrival.principal is not None
     owner = narrowed(arrival.principal, arrival, request.tenant_id, request.family_id)
     arrival.request_id = request.chosen_id or arrival.request_id
-    asked = Asked(hub, arrival, owner, request, fields)
-    if request.apex.background:
-        await asked.answer_later()
-        return
-    flight = asked.take_off()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
-        refusal = await (asked.stream(flight, nursery) if request.stream else asked.answer(flight))
-        if refusal is not None:
-            await arrival.refuse(refusal)
-        nursery.cancel_scope.cancel(reason="answered")
+    with hub.hold_chat(owner, request) as held:
+        asked = Asked(hub, arrival, owner, request, fields, held)
+        if request.apex.background:
+            await asked.answer_later()
+            return
+        flight = asked.take_off()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
+            refusal = await (asked.stream(flight, nursery) if request.stream else asked.answer(flight))
+            if refusal is not None:
+                await arrival.refuse(refusal)
+            nursery.cancel_scope.cancel(reason="answered")
 
 
 async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
@@ -65,13 +67,19 @@ async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) ->
 
 @dataclass
 class Asked:
-    """A chat that was asked for: admitted, decoded, and now to be answered in one of three ways."""
+    """A chat that was asked for: admitted, decoded, and now to be answered in one of three ways.
+
+    Attributes:
+        held: Its place in its owner's share. It is given back with the flight, before the end of the
+            reply: whoever has the whole answer may ask at once for the next.
+    """
 
     hub: Hub
     arrival: Arrival
     owner: Principal
     request: ChatRequest
     fields: Mapping[str, Raw]
+    held: Held
 
     def take_off(self) -> Flight:
         """Reserve the request's id; the flight is entered at once."""
@@ -83,10 +91,10 @@ class Asked:
         """Answer with one document; returns what to refuse with instead."""
         try:
             if self.request.apex.push:
-                with self._told() as told, boundary(self.arrival), flight:
+                with self._told() as told, boundary(self.arrival), self.held, flight:
                     body = await self._document_told(flight, told)
             else:
-                with self._unpushed(), boundary(self.arrival), flight:
+                with self._unpushed(), boundary(self.arrival), self.held, flight:
                     body = await self._document(flight)
         except ApexError as fault:
             return fault
@@ -101,11 +109,11 @@ class Asked:
         seen = self._client_stream()
         try:
             if self.request.apex.push:
-                with self._told() as told, boundary(self.arrival), flight:
+                with self._told() as told, boundary(self.arrival), self.held, flight:
                     closing = await self._run_stream(flight, seen, told.through(reply.write))
                     told.read(closing)
             else:
-                with self._unpushed(), boundary(self.arrival), flight:
+                with self._unpushed(), boundary(self.arrival), self.held, flight:
                     closing = await self._run_stream(flight, seen, reply.write)
             self.arrival.outcome = "completed"
         except ApexError as fault:
@@ -126,6 +134,7 @@ class Asked:
             partial(self._document_told, told=told),
             timeout_s=self.hub.timeout_of(self.request),
             told=told,
+            held=self.held,
         )
         self.arrival.outcome = "accepted"
         body = encode({"requestId": self.arrival.request_id, "status": "accepted"})

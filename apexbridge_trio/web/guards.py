@@ -15,6 +15,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.web.arrival import Arrival, header
+from apexbridge_trio.web.door import identified, kind_of, take
 
 CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"})
 
@@ -48,6 +49,7 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
     """Say who asks, or refuse; nothing of the body has been read.
 
     Raises:
+        TooMany: There were too many requests, or wrong keys, before.
         Unauthenticated: No key where one is needed, or one that is not known.
         Forbidden: The key lacks the scope, or a page of another site asks.
         NotFound: No rule says who may use this path.
@@ -56,12 +58,15 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
     if is_below(path, CALLBACKS):
         return None
     key = bearer(arrival)
-    principal = hub.keys.principal_of(key) if key is not None else None
+    principal = identified(hub, arrival, key) if key is not None else None
     if key is not None and principal is None:
         raise Unauthenticated(
             "This key is not known here. Make one with: apexbridge keys create --scope chat"
         )
     needed = scopes_of(path)
+    if kind := kind_of(path):
+        take(hub, arrival, principal, kind)
+    needed = next((scopes for start, scopes in _RULES if is_below(path, start)), None)
     if principal is None and needed != frozenset():
         principal = _local(hub.config.auth, arrival, path)
     if needed is None:

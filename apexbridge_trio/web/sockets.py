@@ -17,6 +17,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes import NodeLink
 from apexbridge_trio.web.arrival import Arrival, Receive, Send
 from apexbridge_trio.web.asking import EventQuery
+from apexbridge_trio.web.door import identified, take
 from apexbridge_trio.web.guards import bearer
 from apexbridge_trio.web.reading import narrowed
 
@@ -50,22 +51,26 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
         NotFound: There is no channel at this path.
         Unauthenticated: No key, or a wrong one.
         Forbidden: The key is for something else.
+        HubFull: The key has as many channels as it may have.
+        TooMany: It comes too often, or its address had too many wrong keys.
     """
     path, key = _split(arrival.scope["path"])
     if path in CLIENT_PATHS:
         arrival.principal = _admitted(hub, arrival, key, "chat", "listen and chat here")
-        await _serve_client(hub, arrival, receive, send)
+        with hub.limiter.hold_channel(arrival.principal.id):
+            await _serve_client(hub, arrival, receive, send)
         return
     if path not in NODE_PATHS:
         raise NotFound("There is no channel at this path.")
     arrival.principal = principal = _admitted(hub, arrival, key, "node", "join as a node")
     if path == DEPRECATED:
         _tell_once(principal)
-    socket = await _accepted(arrival, receive, send)
-    link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
-    await link.run(receive)
-    arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
-    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+    with hub.limiter.hold_channel(principal.id):
+        socket = await _accepted(arrival, receive, send)
+        link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
+        await link.run(receive)
+        arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
+        await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
 
 
 async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> None:
@@ -108,11 +113,12 @@ def _admitted(hub: Hub, arrival: Arrival, key: str | None, scope: str, deed: str
     key = key or bearer(arrival) or _offered(arrival)
     if not key:
         raise Unauthenticated("A channel needs a key: Authorization: Bearer <key>.")
-    principal = hub.keys.principal_of(key)
+    principal = identified(hub, arrival, key)
     if principal is None:
         raise Unauthenticated(f"This key is not known here. Make one with: {_MADE_WITH[scope]}")
     if scope not in principal.scopes:
         raise Forbidden(f"This key may not {deed}; it needs the scope {scope}.")
+    take(hub, arrival, principal, "control")
     return principal
 
 

@@ -125,6 +125,8 @@ class World:
             "slots": sum(upstream._slots.borrowed_tokens for upstream in upstreams)
             + len(self.hub.pendings)
             + len(self.hub.nodes.tasks)
+            + self.hub.limiter.held("chats")
+            + self.hub.limiter.held("streams")
             + len(self.hub.reminders)
             + self.hub.nodes.tasks.queued
             + sum(len(node.tasks) for node in self.hub.nodes.registry),

@@ -17,6 +17,7 @@ import trio
 from apexbridge_trio import config as config_file
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.audit import Audit
+from apexbridge_trio import results
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.events import Events
@@ -46,6 +47,8 @@ from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 DAY_S: Final = 86_400.0
 # Whose those events are that nobody has asked for.
 HUB: Final = Principal("hub")
+# Of the start, at most, for looking through the store: about 30 MB on an SSD.
+CHECK_S: Final = 0.3
 
 log = get_logger("composition")
 
@@ -60,7 +63,8 @@ def open_hub(
 ) -> Iterator[Hub]:
     """Compose the rooms; what they hold open is closed on leaving, synchronously."""
     with ExitStack() as stack:
-        store = stack.enter_context(Store(state))
+        was_used = (state / results.FOLDER).is_dir()
+        store = stack.enter_context(Store(state, check_s=CHECK_S, was_used=was_used))
         # A connection of its own, as its thread writes while the loop reads.
         written = stack.enter_context(Store(state))
         journal = Journal(written)
@@ -87,6 +91,7 @@ def open_hub(
             audit=Audit(store, written, journal, now=now),
             events=events,
             flights=flights,
+            journal=journal,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
             models=models,
             plugins=plugins,

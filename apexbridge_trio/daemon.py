@@ -33,6 +33,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import watch
 from apexbridge_trio.serving import ServingLimits, serve
+from apexbridge_trio.store import hold_state
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.web.front import Front
 
@@ -50,7 +51,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
 
     "Started" is said on stdout (``listening on …``) and to systemd, once the listener is bound.
     """
-    with open_hub(config, state) as hub:
+    with hold_state(state), open_hub(config, state) as hub:
         drained = trio.Event()
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")

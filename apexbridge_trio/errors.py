@@ -63,6 +63,14 @@ class StoreUnusable(ApexError):
     code = "store_unusable"
 
 
+class StorageFailed(StoreUnusable):
+    """The disk is full, read-only or broken now; nothing was changed, and trying again later is right."""
+
+    status = 503
+    code = "storage"
+    retryable = True
+
+
 class BadRequest(ApexError):
     """The request breaks its own rules; nothing was changed."""
 

@@ -17,6 +17,7 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.limits import Held, Limiter
+from apexbridge_trio.journal import Journal
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notices import Notices
@@ -36,6 +37,7 @@ class Hub:
 
     Attributes:
         limiter: What each key may take; its limits are those of now.
+        journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
     """
 
@@ -43,6 +45,7 @@ class Hub:
     audit: Audit
     events: Events
     flights: Flights
+    journal: Journal
     backgrounds: Backgrounds
     models: ModelTable
     plugins: Plugins

@@ -11,21 +11,43 @@ Rules.
   is called on the loop, only then.
 - Who gives up waiting does not undo the work.
 - While `run` is not there (before it, after it), work is written at once by who posts it.
+- A disk that refuses fails what was to be written, and nothing else: who posted it hears why, and may
+  post it again. While it refuses, the journal tries it every few seconds, so `trouble` ends by itself.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import trio
 
-from apexbridge_trio.errors import StoreUnusable
-from apexbridge_trio.store import Store
+from apexbridge_trio.errors import StorageFailed, StoreUnusable
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.store import Store, storage_failed
 
 T = TypeVar("T")
 
 # With a disk of 10 ms, the first of so many waits 2 s for the last; who posts more is made to wait
 # by who takes it in (`Pendings.accept` looks at `size`, flights are bounded by connections).
 MOST_AT_ONCE: Final = 128
+# A disk that refused is asked again this often, by writing one page.
+PROBE_S: Final = 5.0
+
+log = get_logger("journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why nothing can be written now.
+
+    Attributes:
+        reason: For people; no path is in it.
+        since_ms: Milliseconds since the epoch.
+    """
+
+    reason: str
+    since_ms: int
 
 
 class Entry(Generic[T]):
@@ -52,7 +74,7 @@ class Entry(Generic[T]):
         Cancellation: the work is done all the same.
 
         Raises:
-            StoreUnusable: The transaction could not be written, and changed nothing.
+            StorageFailed: The transaction could not be written, and changed nothing.
             Exception: Whatever the work raised; nothing of this work was written.
         """
         await self._told.wait()
@@ -60,11 +82,18 @@ class Entry(Generic[T]):
             raise self._fault
         return self._values[0]
 
+    @property
+    def refusal(self) -> StoreUnusable | None:
+        """Why the disk refused, if it did; asked once it was written."""
+        return self._fault if isinstance(self._fault, StoreUnusable) else None
+
     def write(self, store: Store) -> None:
         """Do the work inside the transaction; a fault is its own and not the others'."""
         try:
             with store.transaction():
                 self._values.append(self._work())
+        except OSError as fault:
+            self.fail(storage_failed(fault, "write to"))
         except Exception as fault:  # noqa: BLE001  # the boundary of one piece of work: `wait` raises it
             self.fail(fault)
 
@@ -86,6 +115,9 @@ class Journal:
 
     Args:
         store: A connection that nobody else uses while `run` is there.
+
+    Attributes:
+        trouble: Why nothing can be written now; None while all is well, as far as is known.
     """
 
     def __init__(self, store: Store) -> None:
@@ -94,6 +126,7 @@ class Journal:
         self._news = trio.Event()
         self._is_running = False
         self._thread = trio.CapacityLimiter(1)
+        self.trouble: Trouble | None = None
 
     @property
     def size(self) -> int:
@@ -109,7 +142,10 @@ class Journal:
         task_status.started()
         try:
             while True:
-                await self._news.wait()
+                with trio.move_on_after(PROBE_S if self.trouble else float("inf")):
+                    await self._news.wait()
+                if not self._queue:
+                    self.post(self._store.probe)
                 batch = self._queue[:MOST_AT_ONCE]
                 # Cancelled before the thread starts, the batch must still be in the queue.
                 await trio.to_thread.run_sync(self._write, batch, limiter=self._thread)
@@ -151,13 +187,31 @@ class Journal:
             with self._store.transaction():
                 for entry in batch:
                     entry.write(self._store)
+                    self._check(entry)
         except StoreUnusable as fault:
             for entry in batch:
                 entry.fail(fault)
+
+    def _check(self, entry: Entry[object]) -> None:
+        """Go no further when SQLite has ended the transaction: the next one would be written alone."""
+        if not self._store.is_in_transaction:
+            raise entry.refusal or StorageFailed("The hub can not write to its store now.")
 
     def _tell(self, batch: list[Entry[object]]) -> None:
         del self._queue[: len(batch)]
         if not self._queue:
             self._news = trio.Event()
+        self._note(next((entry.refusal for entry in batch if entry.refusal), None))
         for entry in batch:
             entry.tell()
+
+    def _note(self, refusal: StoreUnusable | None) -> None:
+        """Keep in mind, and log once, that the disk refuses, or does so no more."""
+        if refusal is None and self.trouble is not None:
+            log.warning("the disk can be written again", since_ms=self.trouble.since_ms)
+            self.trouble = None
+        elif refusal is not None:
+            if self.trouble is None:
+                log.error("nothing can be written; what needs no disk goes on", reason=refusal.message)
+            since_ms = self.trouble.since_ms if self.trouble else int(time.time() * 1000)
+            self.trouble = Trouble(refusal.message, since_ms)

@@ -13,6 +13,7 @@ from typing import Final
 
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.ids import is_sane
+from apexbridge_trio.store import sync_folder
 
 FOLDER: Final = "async_results"
 _UNFINISHED: Final = ".tmp"
@@ -53,7 +54,7 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def find(self, plugin: str, task_id: str) -> bytes | None:
         """Return a result as it came, or None."""
@@ -75,13 +76,4 @@ class Results:
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(mode=0o700)
-            _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's list of names to the disk: a rename alone may be lost with the power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(folder.parent)

@@ -196,7 +196,7 @@ async def test_a_full_disk_stops_no_sweeper(tmp_path, monkeypatch):
         monkeypatch.setattr(world.ledger, "sweep", full)
         with capture() as lines:
             await world.pendings._sweep()
-        assert [line["log_level"] for line in lines] == ["error"]
+        assert [line["room"] for line in lines] == ["journal", "pending"]
 
 
 async def test_a_plugin_is_not_started_when_its_call_can_not_be_recorded(tmp_path, monkeypatch):

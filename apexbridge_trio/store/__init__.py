@@ -2,6 +2,10 @@
 
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.database import FILE, KeyRecord, Store
+from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
+from apexbridge_trio.store.faults import said, storage_failed
+from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
+from apexbridge_trio.store.migration import sync_folder
 from apexbridge_trio.store.nodes import (
     NodeRecord,
     NodeRows,
@@ -17,6 +21,8 @@ __all__ = [
     "FILE",
     "AuditRecord",
     "AuditRows",
+    "LOCK",
+    "RESTORING",
     "KeyRecord",
     "NodeRecord",
     "NodeRows",
@@ -26,10 +32,16 @@ __all__ = [
     "ReminderRecord",
     "ReminderRows",
     "RunRecord",
+    "StateHeld",
     "Store",
     "TaskRecord",
     "TaskState",
     "Tasks",
     "change_of",
+    "give_to_owner",
+    "hold_state",
     "row_of",
+    "said",
+    "storage_failed",
+    "sync_folder",
 ]

@@ -6,6 +6,7 @@ Calls are synchronous and short: a read by key is tens of microseconds, a write 
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -17,11 +18,19 @@ import msgspec
 
 from apexbridge_trio.errors import StoreUnusable
 from apexbridge_trio.store import schema
+from apexbridge_trio.store.faults import is_damage, said, storage_failed
+from apexbridge_trio.store.migration import keep_copy
 
 FILE: Final = "hub.sqlite3"
+# While it is there a restore has begun and not ended: files of two times may lie side by side.
+RESTORING: Final = "restore.applying"
 
 # Another process holds the lock for one small transaction; longer than this, something is wrong.
 _BUSY_TIMEOUT_MS = 5000
+# The log is cut back to this after each checkpoint; one large transaction may make it longer for a while.
+_LONGEST_LOG: Final = 16 * 1024 * 1024
+# Pages, or steps of SQLite's, between two looks at the clock while the file is checked.
+_STEPS: Final = 10
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -47,17 +56,28 @@ class Store:
 
     Args:
         state: The state directory. The file is made there with mode 0600.
+        check_s: The file's structure is checked for so many seconds at most; 0: not at all. A file
+            of 100 MB takes about one on an SSD; what was not reached may still be damaged.
+        was_used: A hub has kept things here before: a file that is gone or empty is a loss, and
+            no new one is begun.
 
     Raises:
-        StoreUnusable: The file can not be opened, is no database, or is of a newer version.
+        StoreUnusable: The file can not be opened, is no database or a damaged one, is gone, or is of
+            a newer version.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, check_s: float = 0.0, was_used: bool = False) -> None:
         path = state / FILE
+        if (state / RESTORING).exists():
+            raise StoreUnusable(
+                f"a restore has begun in {state} and not ended; start the hub, or run the restore again"
+            )
         try:
-            self._db = _open(path)
-        except (OSError, apsw.Error) as fault:
-            raise StoreUnusable(f"can not use {path}: {fault}") from None
+            self._db = _open(path, check_s=check_s, was_used=was_used)
+        except OSError as fault:
+            raise StoreUnusable(f"can not use {path}: {said(fault)}{_hint(fault)}") from None
+        except apsw.Error as fault:
+            raise StoreUnusable(f"can not use {path}: {said(fault)} ({fault}){_hint(fault)}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +92,29 @@ class Store:
         self._db.close()
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Run one statement for a table of this room; outside it, nobody writes SQL."""
-        return self._db.execute(sql, values)
+        """Run one statement for a table of this room; outside it, nobody writes SQL.
+
+        Raises:
+            StorageFailed: The disk or the file is broken.
+        """
+        try:
+            # All rows at once: a statement that is left half read would hold the log back from being cut.
+            return iter(self._db.execute(sql, values).fetchall())
+        except apsw.ConstraintError:
+            raise  # a defect of the hub's, not of the disk
+        except apsw.Error as fault:
+            raise storage_failed(fault, "use") from fault
+        except UnicodeDecodeError as fault:  # a flipped bit in a text
+            raise storage_failed(apsw.CorruptError(str(fault)), "use") from fault
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether one is open: SQLite ends it by itself when the disk is full."""
+        return self._db.in_transaction
+
+    def probe(self) -> None:
+        """Write something that changes nothing, to learn whether the disk takes it."""
+        self._db.pragma("user_version", self._db.pragma("user_version"))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -82,60 +123,93 @@ class Store:
         Inside another one it is a part that can fail alone.
 
         Raises:
-            StoreUnusable: The disk is full or broken; nothing of the block was written.
+            StorageFailed: The disk is full or broken; nothing of the block was written.
         """
         try:
             with self._db:
                 yield
         except apsw.Error as fault:
-            raise StoreUnusable("The hub can not write to its store now.") from fault
+            raise storage_failed(fault, "write to") from fault
 
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""
         row = msgspec.structs.astuple(msgspec.structs.replace(record, scopes=" ".join(sorted(record.scopes))))
-        self._db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def key(self, key_id: str) -> KeyRecord | None:
         """Return a key's record as it is on disk now, revoked or not."""
-        row = self._db.execute("SELECT * FROM keys WHERE id = ?", (key_id,)).fetchone()
-        return _key_record(row) if row else None
+        rows = self.execute("SELECT * FROM keys WHERE id = ?", (key_id,))
+        return next((_key_record(row) for row in rows), None)
 
     def keys(self) -> list[KeyRecord]:
         """Return every key ever made, oldest first."""
-        return [_key_record(row) for row in self._db.execute("SELECT * FROM keys ORDER BY created_ms, id")]
+        return [_key_record(row) for row in self.execute("SELECT * FROM keys ORDER BY created_ms, id")]
 
     def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """Mark a key as revoked; False if there is none, or it was revoked before."""
-        self._db.execute(
-            "UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (now_ms, key_id)
-        )
+        self.execute("UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (now_ms, key_id))
         return self._db.changes() > 0
 
 
-def _open(path: Path) -> apsw.Connection:
+def _open(path: Path, *, check_s: float, was_used: bool) -> apsw.Connection:
+    if was_used and not (path.exists() and path.stat().st_size):
+        raise StoreUnusable(
+            f"{path} is gone or empty, though a hub has kept things beside it; put a backup in its place"
+            f" (apexbridge restore FILE), or begin anew in another state directory; see docs/care.md"
+        )
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     with ExitStack() as stack:
         db = stack.enter_context(closing(apsw.Connection(str(path))))
-        _prepare(db)
+        _prepare(db, path, check_s)
         stack.pop_all()
     return db
 
 
-def _prepare(db: apsw.Connection) -> None:
+def _prepare(db: apsw.Connection, path: Path, check_s: float) -> None:
     db.set_busy_timeout(_BUSY_TIMEOUT_MS)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA journal_size_limit = {_LONGEST_LOG}")
+    if check_s:
+        _check(db, check_s)
     # Two processes may start on an old file: the second waits here and finds nothing left to do.
     db.transaction_mode = "IMMEDIATE"
     with db:
         version: int = db.pragma("user_version")
-        if version > len(schema.MIGRATIONS):
-            raise StoreUnusable(
-                f"{FILE} is of version {version}; this hub knows {len(schema.MIGRATIONS)}: use a newer one"
-            )
+        newest = len(schema.MIGRATIONS)
+        if version > newest:
+            raise StoreUnusable(f"{FILE} is of version {version}; this hub knows {newest}: use a newer one")
+        if 0 < version < newest:
+            keep_copy(path, version)
         for script in schema.MIGRATIONS[version:]:
             db.execute(script)
-        db.pragma("user_version", len(schema.MIGRATIONS))
+        db.pragma("user_version", newest)
+    if version < newest:
+        # Into the file itself, so that it is never empty while all there is stands in the log beside it.
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _check(db: apsw.Connection, at_most_s: float) -> None:
+    """Look for damage as far as the time goes."""
+    end = time.monotonic() + at_most_s
+    db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    try:
+        found: str = db.pragma("quick_check", 1)
+    except apsw.InterruptError:
+        return  # as far as it came, nothing was wrong
+    finally:
+        db.set_progress_handler(None)
+    if found != "ok":
+        raise apsw.CorruptError(found)
+
+
+def _hint(fault: Exception) -> str:
+    """Return what to do about a file that can not be opened."""
+    if is_damage(fault):
+        return (
+            "; nothing was changed. Put a backup in its place (apexbridge restore FILE --force): docs/care.md"
+        )
+    return "; the hub's user must be able to write there, and there must be room"
 
 
 def _key_record(row: tuple[Any, ...]) -> KeyRecord:

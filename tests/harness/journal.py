@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.errors import StorageFailed
 from tests.harness.world import World
 
 
 class BrokenStore:
     """A disk that is full."""
 
+    is_in_transaction = False
+
     def transaction(self) -> Any:
-        raise StoreUnusable("The disk is full.")
+        raise StorageFailed("The disk is full.", retry_after_s=5.0)
 
 
 class Held:

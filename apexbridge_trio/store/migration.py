@@ -1,0 +1,94 @@
+"""A copy of the database as it was, kept beside it before it is brought to a newer version."""
+
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from apexbridge_trio.store.lock import give_to_owner
+
+# The newest two: who finds a fault of a new version does so within one or two of them.
+MOST_COPIES: Final = 2
+_UNFINISHED: Final = ".tmp"
+
+
+def keep_copy(path: Path, version: int) -> None:
+    """Keep ``<file>.v<version>.bak``, whole and on disk when this returns; older ones are dropped.
+
+    The caller holds the database's write lock, so this is what the migration begins with. A copy
+    of that version that is there is of an attempt that did not come to its end: it is written anew.
+
+    Raises:
+        apsw.Error: It can not be written; the migration must not begin.
+        OSError: As above.
+    """
+    copy = path.with_name(f"{path.name}.v{version}.bak")
+    copy_database(path, copy)
+    give_to_owner(copy, path.parent)
+    for old in _copies(path)[:-MOST_COPIES]:
+        old.unlink()
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Write a database, as it is at one moment, to another file; that one is there whole or not at all.
+
+    Others may go on reading and writing.
+
+    Raises:
+        apsw.Error: One of the two can not be used.
+        OSError: As above.
+    """
+    unfinished = target.with_name(f"{target.name}{_UNFINISHED}")
+    unfinished.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(unfinished, flags, 0o600)
+    try:
+        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as db:
+            db.set_busy_timeout(5000)
+            db.execute("VACUUM INTO ?", (str(unfinished),))
+        os.fsync(file)
+        unfinished.replace(target)
+        sync_folder(target.parent)
+    finally:
+        os.close(file)
+        unfinished.unlink(missing_ok=True)
+
+
+def check_database(path: Path) -> int:
+    """Check every page and index of a database that nobody else has open; returns its version.
+
+    Raises:
+        apsw.Error: It is damaged, or none.
+    """
+    with closing(apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=_READ_ONLY)) as db:
+        found: str = db.pragma("integrity_check", 1)
+        if found != "ok":
+            raise apsw.CorruptError(found)
+        version: int = db.pragma("user_version")
+        return version
+
+
+_READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of names to the disk: a rename alone may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copies(path: Path) -> list[Path]:
+    """Return the copies that are kept, those of the lowest version first."""
+    named = re.compile(re.escape(path.name) + r"\.v(\d+)\.bak")
+    found = [(int(match[1]), one) for one in path.parent.iterdir() if (match := named.fullmatch(one.name))]
+    return [one for _, one in sorted(found)]

@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from apexbridge_trio.errors import ApexError, UpstreamBroken
 from apexbridge_trio.flights import Flight
+from apexbridge_trio.measures import usage_facts
 from apexbridge_trio.models import Model, with_system
 from apexbridge_trio.protocol.answer import Answer
 from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage, total_tokens
@@ -56,6 +57,11 @@ class Listener(Protocol):
         Raises:
             UpstreamError: It broke off, or is no answer.
         """
+        ...
+
+    @property
+    def round_usage(self) -> Any:
+        """What the answer that was heard last has cost, as the provider says, if it does."""
         ...
 
     def next_round(self) -> None:
@@ -115,9 +121,10 @@ class Turn:
             is_last = self.rounds >= self.max_rounds
             if self.hub_tools and is_last:
                 fields["tool_choice"] = "none"
-            with flight.child(f"round{self.rounds}/llm", "upstream"):
-                async with self.model.open_answer(fields) as answer:
+            with flight.child(f"round{self.rounds}/llm", "upstream") as asking:
+                async with self.model.open_answer(fields, asking.facts) as answer:
                     came = await listener.hear(answer)
+                asking.facts |= usage_facts(listener.round_usage)
             self.is_used_up = is_last and bool(came.hub_calls)
             if not came.hub_calls or is_last:
                 return
@@ -162,6 +169,11 @@ class StreamListener:
         self.tokens = 0
         self.next_round = stream.next_round
 
+    @property
+    def round_usage(self) -> Any:
+        """See `Listener.round_usage`."""
+        return self._stream.round_usage
+
     async def hear(self, answer: Answer) -> Round:
         """See `Listener.hear`; bytes are written as soon as they are known to be the client's."""
         stream, pieces = self._stream, 0
@@ -174,7 +186,7 @@ class StreamListener:
                     await self._write(shown)
             rest, came = stream.close_round()
         finally:
-            self.tokens += stream.round_tokens or pieces
+            self.tokens += total_tokens(stream.round_usage) or pieces
         if rest:
             await self._write(rest)
         await _read_out(answer)
@@ -250,6 +262,11 @@ class WholeListener:
     def text(self) -> str:
         """What the answer's first choice says."""
         return str(self._document["choices"][0]["message"].get("content") or "")
+
+    @property
+    def round_usage(self) -> Any:
+        """See `Listener.round_usage`."""
+        return self._document.get("usage")
 
     @property
     def usage(self) -> dict[str, Any] | None:

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import trio
 
 from apexbridge_trio import config as config_file
+from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.audit import Audit
-from apexbridge_trio import results
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.config import Config, shipped
 from apexbridge_trio.events import Events
@@ -30,6 +30,7 @@ from apexbridge_trio.ledger import Ledger, Sender, owner_of
 from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
 from apexbridge_trio.notices import Notices
@@ -69,6 +70,7 @@ def open_hub(
         written = stack.enter_context(Store(state))
         journal = Journal(written)
         flights = Flights()
+        flights.watchers.append(measures := Measures())
         reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
         plugins = load_plugins(config, state, partial(PluginReminders, reminders))
         for fault in plugins.faults:
@@ -103,6 +105,8 @@ def open_hub(
             limiter=limiter,
             embedded=embedded,
             started=trio.current_time(),
+            state=state,
+            measures=measures,
         )
         reminders.actions = Actions(
             models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events

@@ -10,6 +10,7 @@
     ├─ plugins                   processes that go on after a pending answer, and what stays up
     ├─ plugin folders            notices that one was changed
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
+    ├─ loop lag                  notes how late the loop is
     ├─ reminders                 looks at the clock on the wall; what they begin is below it
     └─ serving                   started last; its end is the end
 
@@ -60,6 +61,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await services.start(hub.nodes.run, name="nodes")
             await services.start(hub.plugins.run, name="plugins")
             await services.start(hub.reminders.run, name="reminders")
+            services.start_soon(hub.measures.lag.run, name="loop lag")
             await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:

@@ -20,11 +20,11 @@ import math
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import trio
 
-from apexbridge_trio.errors import DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
+from apexbridge_trio.errors import ApexError, DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.identity import Principal
 
 # Receipts are repeated to who asks again; those of this many requests are remembered (about 1 KB each).
@@ -61,6 +61,12 @@ class Flight:
         self.is_unconfirmed = False
         # What only this kind of work can say of its end; it is added to its branch of the receipt.
         self.remarks: dict[str, Any] = {}
+        # What it is about, for who watches; the names are OpenTelemetry's where it has one. No
+        # content of a chat, and no key.
+        self.facts: dict[str, Any] = {}
+        # How it ended, once it was left: "" if well, else a code of `errors`, or "cancelled" when
+        # something above it was.
+        self.outcome = ""
 
     def child(self, name: str, kind: str, *, timeout_s: float = math.inf) -> "Flight":
         """Make a flight below this one; a name that is taken gets a number."""
@@ -101,6 +107,8 @@ class Flight:
 
     def __enter__(self) -> Self:
         self.scope.__enter__()
+        for watcher in self._flights.watchers:
+            watcher.begun(self)
         return self
 
     def __exit__(
@@ -110,12 +118,34 @@ class Flight:
         try:
             self.scope.__exit__(kind, fault, trace)
         finally:
+            self.outcome = self._outcome(fault)
             self._flights.forget(self)
         if not self.scope.cancelled_caught:
             return
         if self.stop is not None:
             raise Interrupted(f"Interrupted: {self.stop.reason}" if self.stop.reason else "Interrupted.")
         raise DeadlinePassed("The deadline of the request has passed.")
+
+    def _outcome(self, fault: BaseException | None) -> str:
+        if self.scope.cancelled_caught:
+            return Interrupted.code if self.stop is not None else DeadlinePassed.code
+        if fault is None:
+            return ""
+        if isinstance(fault, ApexError):
+            return fault.code
+        return "cancelled" if _is_cancelled(fault) else "internal_error"
+
+
+class Watcher(Protocol):
+    """Hears of each flight; it does not await, and its faults would be the flight's."""
+
+    def begun(self, flight: Flight) -> None:
+        """Hear that a flight was entered."""
+        ...
+
+    def left(self, flight: Flight) -> None:
+        """Hear that a flight was left; `Flight.outcome` says how."""
+        ...
 
 
 class Stop:
@@ -184,6 +214,8 @@ class Flights:
         self._stops: dict[tuple[str, str], dict[str, Stop]] = {}
         self._emptied: trio.Event | None = None
         self.is_draining = False
+        # Who hears of each flight; set while the hub is composed.
+        self.watchers: list[Watcher] = []
 
     def __len__(self) -> int:
         return len(self._roots)
@@ -232,6 +264,8 @@ class Flights:
                 self._emptied.set()
         if flight.stop is not None:
             flight.stop.note_end()
+        for watcher in self.watchers:
+            watcher.left(flight)
 
     @property
     def _mortal(self) -> list[Flight]:
@@ -248,6 +282,11 @@ class Flights:
     def roots(self, principal: Principal) -> list[Flight]:
         """Return the flights the principal may see, oldest first."""
         return [flight for flight in self._roots.values() if principal.may_see(flight.owner)]
+
+    def all(self) -> Iterator[Flight]:
+        """Yield every flight there is, whoever's."""
+        for root in tuple(self._roots.values()):
+            yield from root.subtree()
 
     def find(self, path: str, principal: Principal) -> Flight:
         """Return the live flight at `path`; its first part is a request's id.
@@ -296,6 +335,12 @@ class Flights:
                 del self._stops[next(iter(self._stops))]
             flight.scope.cancel(reason=f"interrupted: {reason}")
         return flight.stop
+
+
+def _is_cancelled(fault: BaseException) -> bool:
+    if isinstance(fault, BaseExceptionGroup):
+        return all(map(_is_cancelled, fault.exceptions))
+    return isinstance(fault, trio.Cancelled)
 
 
 def _is_gone(flight: Flight) -> bool:

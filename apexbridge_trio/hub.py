@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -16,8 +17,9 @@ from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
-from apexbridge_trio.limits import Held, Limiter
 from apexbridge_trio.journal import Journal
+from apexbridge_trio.limits import Held, Limiter
+from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notices import Notices
@@ -39,6 +41,7 @@ class Hub:
         limiter: What each key may take; its limits are those of now.
         journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
+        state: The state directory.
     """
 
     config: Config
@@ -57,6 +60,8 @@ class Hub:
     limiter: Limiter
     embedded: IntentModel
     started: float
+    state: Path
+    measures: Measures
 
     def toolbox(self, owner: Principal, node_id: str | None = None) -> Toolbox:
         """What plugins and nodes offer somebody now; a turn keeps the one it began with.

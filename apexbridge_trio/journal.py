@@ -23,6 +23,7 @@ from typing import Final, Generic, TypeVar
 import trio
 
 from apexbridge_trio.errors import StorageFailed, StoreUnusable
+from apexbridge_trio.histogram import SHORT_S, Histogram
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.store import Store, storage_failed
 
@@ -101,6 +102,11 @@ class Entry(Generic[T]):
         """Note why it was not written; the first reason stays."""
         self._fault = self._fault or fault
 
+    @property
+    def disk_fault(self) -> str:
+        """Why the disk refused this piece; empty, if it did not."""
+        return str(self._fault) if isinstance(self._fault, StoreUnusable) else ""
+
     def tell(self) -> None:
         """Wake who waits; called on the loop, once the transaction is over."""
         if self._fault is None and self._after is not None:
@@ -118,6 +124,10 @@ class Journal:
 
     Attributes:
         trouble: Why nothing can be written now; None while all is well, as far as is known.
+        writes: How long transactions took, seconds.
+        failures: How many could not be written.
+        last_write: When the last one was on disk, by `time.monotonic`; None: there was none.
+        fault: Why the last one was not; empty, if it was.
     """
 
     def __init__(self, store: Store) -> None:
@@ -127,6 +137,15 @@ class Journal:
         self._is_running = False
         self._thread = trio.CapacityLimiter(1)
         self.trouble: Trouble | None = None
+        # How long transactions took, to be read by who watches.
+        self.writes = Histogram(SHORT_S)
+        self.failures = 0
+        self.last_write: float | None = None
+        self.fault = ""
+
+    def __len__(self) -> int:
+        """Pieces of work that wait."""
+        return len(self._queue)
 
     @property
     def size(self) -> int:
@@ -183,6 +202,7 @@ class Journal:
         return entry
 
     def _write(self, batch: list[Entry[object]]) -> None:
+        began = time.monotonic()
         try:
             with self._store.transaction():
                 for entry in batch:
@@ -191,6 +211,13 @@ class Journal:
         except StoreUnusable as fault:
             for entry in batch:
                 entry.fail(fault)
+        now = time.monotonic()
+        self.fault = next(filter(None, (entry.disk_fault for entry in batch)), "")
+        if self.fault:
+            self.failures += 1
+        else:
+            self.last_write = now
+            self.writes.add(now - began)
 
     def _check(self, entry: Entry[object]) -> None:
         """Go no further when SQLite has ended the transaction: the next one would be written alone."""

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -49,8 +49,12 @@ class Model:
     system: str = ""
 
     @asynccontextmanager
-    async def open_answer(self, fields: Mapping[str, Raw]) -> AsyncIterator[Answer]:
+    async def open_answer(self, fields: Mapping[str, Raw], facts: dict[str, Any]) -> AsyncIterator[Answer]:
         """Ask the first target that answers; nothing is asked again once bytes have come.
+
+        Args:
+            fields: Of the request.
+            facts: Of the flight that asks: is told whom.
 
         Raises:
             UpstreamError: Of the last target, or that the request itself was refused.
@@ -58,6 +62,8 @@ class Model:
         async with AsyncExitStack() as stack:
             for number, target in enumerate(self.targets, 1):
                 body = encode({**fields, "model": target.name})
+                facts["gen_ai.provider.name"] = target.source.name
+                facts["gen_ai.request.model"] = target.name
                 try:
                     answer = await stack.enter_async_context(target.source.open_answer(body))
                     break

@@ -118,6 +118,7 @@ class Toolbox:
             return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
         try:
             with flight.child(f"{prefix}{tool.name}", tool.kind) as own:
+                own.facts |= {"gen_ai.tool.name": tool.name, "apex.plugin": tool.plugin}
                 result = await self._result(tool, arguments, own)
         except Interrupted:
             return _told(call, "interrupted", "interrupted", "The user stopped this call.")

@@ -17,10 +17,10 @@ ORDER = [
     {"redaction", "notify", "schedule", "addresses"},
     {"log"},
     {"config"},
-    {"store"},
+    {"store", "histogram"},
     {"identity", "results", "journal", "limits"},
     {"flights", "circuit", "ledger", "events", "audit"},
-    {"relay", "plugins"},
+    {"relay", "plugins", "measures"},
     {"upstream", "intents", "pending", "nodes", "notices"},
     {"models"},
     {"tools"},
@@ -29,7 +29,7 @@ ORDER = [
     {"actions"},
     {"reminders"},
     {"hub"},
-    {"clients"},
+    {"clients", "metrics"},
     {"web"},
     {"agent"},
     {"serving"},
@@ -58,6 +58,8 @@ ONLY_IN = {
     "mcp": {"plugins"},
     "watchfiles": {"plugins"},
     "trio_websocket": {"agent"},
+    "prometheus_client": {"metrics"},
+    "opentelemetry": {"tracing"},
 }
 # Both ends of a wire know nothing of each other: what goes over it is in `protocol`.
 APART = {"agent": {"web", "serving", "composition", "daemon", "hub", "store", "chat", "tools", "models"}}

@@ -89,6 +89,8 @@ class Events:
 
     Attributes:
         epoch: Of this hub; positions of another one say nothing here.
+        published: Events so far.
+        cut: Readers that did not keep up, so far.
     """
 
     def __init__(self, *, bounds: Bounds | None = None, now: Callable[[], float] = time.time) -> None:
@@ -99,6 +101,7 @@ class Events:
         self._readers: dict[str, dict[Subscription, None]] = {}
         self._listeners: tuple[Listener, ...] = ()
         self._is_closed = False
+        self.published = self.cut = 0
 
     def __len__(self) -> int:
         """Readers there are."""
@@ -129,8 +132,10 @@ class Events:
         if ends is not None:
             history.end_chat(ends)
         history.add(event)
+        self.published += 1
         for reader in tuple(self._readers.get(owner.tenant_id, ())):
             if reader.sees(event) and not reader.post(event):
+                self.cut += 1
                 self.leave(reader)
         self.note(kind, owner, data)
         return event

@@ -6,7 +6,7 @@ an interrupt waits, for a while, until the node has said that it did. A task tha
 left alone when the hub ends: it is on disk, its node goes on, and the next hub takes it up.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from math import inf
 from typing import Final
 
@@ -45,6 +45,9 @@ class NodeTasks:
 
     def __len__(self) -> int:
         return len(self._book.live)
+
+    def __iter__(self) -> Iterator[NodeTask]:
+        return iter(list(self._book.live.values()))
 
     @property
     def queued(self) -> int:

@@ -59,6 +59,7 @@ def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
         "restarts": keeping.restarts if keeping else 0,
         "tools": [tool.name for tool in tools],
         "calls": _calls(tallies),
+        "callSeconds": round(sum(tally.seconds for tally in tallies), 3),
     }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import trio
+
 from apexbridge_trio.errors import ToolFailed
 
 
@@ -15,6 +17,7 @@ class Tally:
         started: All of them; those that neither run nor have ended well or badly were stopped.
         is_failing: The last one that ended by itself has failed.
         last_error: Of the last one that failed, as its model was told.
+        seconds: All of them together, those that have ended.
     """
 
     started: int = 0
@@ -23,6 +26,7 @@ class Tally:
     failed: int = 0
     is_failing: bool = False
     last_error: str = ""
+    seconds: float = 0.0
 
     @property
     def stopped(self) -> int:
@@ -34,6 +38,7 @@ class Tally:
         """Count the block as one call."""
         self.started += 1
         self.running += 1
+        began = trio.current_time()
         try:
             yield
         except ToolFailed as fault:
@@ -46,3 +51,4 @@ class Tally:
             self.is_failing = False
         finally:
             self.running -= 1
+            self.seconds += trio.current_time() - began

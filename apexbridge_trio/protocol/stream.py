@@ -16,7 +16,7 @@ import re
 from typing import Any, Final
 
 from apexbridge_trio.errors import ApexError, UpstreamBroken
-from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, Places, add_usage, total_tokens
+from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, Places, add_usage
 from apexbridge_trio.protocol.openai import Chunk, ChunkChoice, Delta, encode, encode_error
 from apexbridge_trio.protocol.rounds import Round, as_chunk, judge, read_payload
 from apexbridge_trio.protocol.sse import DONE, Blocks, encode_event, payloads
@@ -133,9 +133,9 @@ class ClientStream:
         return rest, Round({})
 
     @property
-    def round_tokens(self) -> int:
-        """What the round has cost, as far as the provider has said."""
-        return total_tokens(self._round_usage)
+    def round_usage(self) -> dict[str, Any]:
+        """What the provider says that this round has cost; empty, if it does not."""
+        return self._round_usage
 
     def next_round(self) -> None:
         """Forget the round's end: the hub ran the calls, and the model is asked again."""

@@ -1,7 +1,6 @@
 """What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
 
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
-from apexbridge_trio.store.database import FILE, KeyRecord, Store
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.faults import said, storage_failed
 from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
@@ -19,10 +18,10 @@ from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 
 __all__ = [
     "FILE",
-    "AuditRecord",
-    "AuditRows",
     "LOCK",
     "RESTORING",
+    "AuditRecord",
+    "AuditRows",
     "KeyRecord",
     "NodeRecord",
     "NodeRows",

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypedDict
 import trio
 
 from apexbridge_trio import __version__, config
-from apexbridge_trio.circuit import Circuit
+from apexbridge_trio.circuit import Circuit, State
 from apexbridge_trio.errors import ConfigInvalid, UpstreamBroken, UpstreamBusy, UpstreamError
 from apexbridge_trio.relay import Connect, RelayPool, RelayResponse
 from apexbridge_trio.upstream.discovery import Catalogue, Transport
@@ -67,6 +67,8 @@ class Upstream:
     Attributes:
         name: What the config calls it.
         config: The entry.
+        attempts: How many requests for chats ended so far in an answer (``ok``) or in which fault.
+        retries: How many of them were made again after a fault.
 
     Raises:
         ConfigInvalid: An address or a header of the entry can not be used.
@@ -103,6 +105,8 @@ class Upstream:
         self._one_look = trio.Lock()
         self._checked_at: float | None = None
         self._fault = ""
+        self.attempts: dict[str, int] = {}
+        self.retries = 0
 
     @asynccontextmanager
     async def open_answer(self, body: bytes) -> AsyncIterator[UpstreamAnswer]:
@@ -150,6 +154,16 @@ class Upstream:
             detail=self._fault,
         )
 
+    @property
+    def circuit(self) -> State:
+        """Where its circuit stands."""
+        return self._circuit.state(trio.current_time())
+
+    @property
+    def slots(self) -> trio.CapacityLimiterStatistics:
+        """How much of its concurrency is taken, and who waits for it."""
+        return self._slots.statistics()
+
     def close(self) -> None:
         """Close its idle connections; answers that are open close theirs when they end."""
         self._relay.close()
@@ -180,6 +194,7 @@ class Upstream:
                 self._note(None)
                 return answer
             await trio.sleep(pause_s)
+            self.retries += 1
 
     async def _ask(self, stack: AsyncExitStack, body: bytes) -> UpstreamAnswer:
         async with AsyncExitStack() as attempt:
@@ -214,6 +229,8 @@ class Upstream:
     def _note(self, fault: UpstreamError | None) -> None:
         """Learn from one attempt."""
         now = trio.current_time()
+        word = fault.code if fault else "ok"
+        self.attempts[word] = self.attempts.get(word, 0) + 1
         if fault is None or says_it_lives(fault):
             self._circuit.succeeded()
         else:

@@ -13,13 +13,14 @@ from apexbridge_trio.background import described
 from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound, TaskSettled
 from apexbridge_trio.flights import tree_entry
 from apexbridge_trio.hub import Hub
+from apexbridge_trio.metrics import CONTENT_TYPE, metrics_text
 from apexbridge_trio.models import Model
 from apexbridge_trio.protocol.client import InterruptRequest, nothing_to_stop
 from apexbridge_trio.protocol.openai import encode_error, read_json
 from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.audit import add_audit
 from apexbridge_trio.web.control import add_plugins
-from apexbridge_trio.web.guards import foreign, nothing_at
+from apexbridge_trio.web.guards import METRICS, foreign, nothing_at, require_watcher
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.notices import add_notices
 from apexbridge_trio.web.openapi import add_openapi
@@ -49,6 +50,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_reminders(app, hub)
     add_openapi(app)
     add_audit(app, hub)
+    _add_metrics(app, hub)
     return app
 
 
@@ -98,6 +100,13 @@ def _health(hub: Hub, *, needs_readiness: bool) -> Response:
     if at_home or (arrival.principal and "admin" in arrival.principal.scopes):
         said["dependencies"] = [upstream.state() for upstream in hub.models.upstreams.values()]
     return reply(said, 503 if draining and needs_readiness else 200)
+
+
+def _add_metrics(app: QuartTrio, hub: Hub) -> None:
+    @app.get(METRICS)
+    async def metrics() -> Response:
+        require_watcher(hub, current_arrival())
+        return Response(metrics_text(hub), content_type=CONTENT_TYPE)
 
 
 def _add_models(app: QuartTrio, hub: Hub) -> None:

@@ -32,6 +32,7 @@ class Arrival:
         notes: What the log line says beside the common fields.
         outcome: How it ended, in one word, where the status does not say it.
         limited: Headers that say how it stands with its limits.
+        first_event: Trio time of the first event of a stream that was no sign of life.
     """
 
     scope: Scope
@@ -44,6 +45,7 @@ class Arrival:
     bytes_sent: int = 0
     outcome: str = ""
     first_byte: float | None = None
+    first_event: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     limited: list[tuple[bytes, bytes]] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
 from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
+from apexbridge_trio.web.counting import channel_of, count, outcome_of
 from apexbridge_trio.web.events import EVENTS, events
 from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, admit, is_below
 from apexbridge_trio.web.reading import narrowed
@@ -42,12 +43,14 @@ class Front:
                 await self._serve(arrival, scope, receive, send)
         finally:
             _write_line(arrival)
+            count(self._hub.measures, arrival)
 
     async def _serve(self, arrival: Arrival, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with boundary(arrival):
                 if scope["type"] == "websocket":
-                    await channel(self._hub, arrival, receive, send)
+                    with self._hub.measures.socket(channel_of(scope["path"])):
+                        await channel(self._hub, arrival, receive, send)
                     return
                 arrival.principal = admit(self._hub, arrival)
                 await self._dispatch(arrival, receive)
@@ -96,16 +99,8 @@ def _write_line(arrival: Arrival) -> None:
         path=arrival.scope["path"],
         principal=arrival.principal.id if arrival.principal else None,
         status=arrival.status or None,
-        outcome=arrival.outcome or _word(arrival.status),
+        outcome=outcome_of(arrival),
         duration_ms=round((trio.current_time() - arrival.started) * 1000, 1),
         bytes=arrival.bytes_sent,
         **notes,
     )
-
-
-def _word(status: int) -> str:
-    if status == 0:
-        return "cancelled"
-    if status == 499:
-        return "interrupted"
-    return "completed" if status < 400 else "refused" if status < 500 else "failed"

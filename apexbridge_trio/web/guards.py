@@ -22,10 +22,14 @@ CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"
 # Results of plugins come with a token, a key or a signature of their own: `callback` looks at them.
 CALLBACKS: Final = "/plugin-callback"
 
+# Read by a Prometheus on this machine without a key; see `require_watcher`.
+METRICS: Final = "/metrics"
+
 # The first entry that fits rules; an empty set: anybody. What is not below one of these is not there,
 # so that a router that reads a path in another way than we do (`//v1/models`) opens nothing.
 _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/health", frozenset()),
+    (METRICS, frozenset()),  # `require_watcher` decides
     ("/v1/chat", frozenset({"chat"})),
     ("/v1/chatvcp", frozenset({"chat"})),
     ("/v1/models", frozenset({"chat"})),
@@ -109,6 +113,25 @@ def _local(auth: Auth, arrival: Arrival, path: str) -> Principal:
     raise Unauthenticated(
         "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"
     )
+
+
+def require_watcher(hub: Hub, arrival: Arrival) -> None:
+    """Let in who may look inside the hub: an administrator, or the person at this machine.
+
+    Raises:
+        Unauthenticated: No key, and from elsewhere, or keys are needed here too.
+        Forbidden: The key lacks the scope, or a page of another site asks.
+    """
+    if arrival.principal is not None:
+        if "admin" not in arrival.principal.scopes:
+            raise Forbidden("This key may not do that; it needs the scope admin.")
+    elif not arrival.is_local or hub.config.auth.loopback == "none":
+        raise Unauthenticated(
+            "A key is needed: Authorization: Bearer <key>. Make one with: "
+            "apexbridge keys create --scope admin"
+        )
+    elif fault := foreign(hub.config.auth, arrival):
+        raise fault
 
 
 def foreign(auth: Auth, arrival: Arrival) -> Forbidden | None:

@@ -43,6 +43,8 @@ class EventReply:
         if self._pinging is not None:
             await self._pinging.wait()
         self._writing = True
+        if self._arrival.first_event is None:
+            self._arrival.first_event = trio.current_time()
         await self._send(events)
         self._writing = False
 

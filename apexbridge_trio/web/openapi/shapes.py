@@ -6,7 +6,7 @@ Fields beyond these may come with a later version.
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from apexbridge_trio.protocol.openai import ErrorBody
 
@@ -240,3 +240,24 @@ class Taken(Reply):
     task_id: str
     plugin: str
     duplicate: bool | UnsetType = UNSET
+
+
+class AuditEntry(Reply):
+    """One change: who, what, when, from where."""
+
+    seq: int
+    at: Millis
+    action: str
+    target: str
+    by: dict[str, str | None]
+    origin: str = field(name="from")
+    request_id: str | None
+    before: Any
+    after: Any
+
+
+class AuditPage(Reply):
+    """Changes, the newest first; `next` is `before` of the next page."""
+
+    entries: list[AuditEntry]
+    next: int | None

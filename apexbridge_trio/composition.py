@@ -30,6 +30,7 @@ from apexbridge_trio.ledger import Ledger, Sender, owner_of
 from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.logs import Logs
 from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
@@ -66,6 +67,8 @@ def open_hub(
     with ExitStack() as stack:
         was_used = (state / results.FOLDER).is_dir()
         store = stack.enter_context(Store(state, check_s=CHECK_S, was_used=was_used))
+        logs = stack.enter_context(Logs.opened())
+        store = stack.enter_context(Store(state))
         # A connection of its own, as its thread writes while the loop reads.
         written = stack.enter_context(Store(state))
         journal = Journal(written)
@@ -92,6 +95,7 @@ def open_hub(
             config=config,
             audit=Audit(store, written, journal, now=now),
             events=events,
+            logs=logs,
             flights=flights,
             journal=journal,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),

@@ -4,6 +4,7 @@
 
     services                     ours; a crash of one is total, systemd restarts
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
+    ├─ logs                      tells the lines of the log to who reads them
     ├─ backgrounds               chats nobody waits for
     ├─ pendings                  writes what must be on disk, and sweeps tasks that answer later
     ├─ nodes                     tasks of nodes that stand for themselves
@@ -56,6 +57,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
         drained = trio.Event()
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
+            await services.start(hub.logs.run, name="logs")
             await services.start(hub.backgrounds.run, name="backgrounds")
             await services.start(hub.pendings.run, name="pendings")
             await services.start(hub.nodes.run, name="nodes")
@@ -108,6 +110,7 @@ async def _drain_on_signal(
             log.warning("hurried: what is in flight is interrupted now")
             hub.flights.interrupt_all("the hub was told to hurry")
     hub.events.close()
+    hub.logs.close()
     drained.set()
 
 
@@ -127,6 +130,7 @@ async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> No
         log.info("interrupted by the drain", **stop.written())
     # Only now: whoever watches a chat hears its end.
     hub.events.close()
+    hub.logs.close()
     drained.set()
     waiting.cancel(reason="drained")
 

@@ -26,6 +26,7 @@ import trio
 
 from apexbridge_trio.errors import ApexError, DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.origin import Mark, Origin, begin, end
 
 # Receipts are repeated to who asks again; those of this many requests are remembered (about 1 KB each).
 REMEMBERED_RECEIPTS: Final = 256
@@ -67,6 +68,7 @@ class Flight:
         # How it ended, once it was left: "" if well, else a code of `errors`, or "cancelled" when
         # something above it was.
         self.outcome = ""
+        self._mark: Mark | None = None
 
     def child(self, name: str, kind: str, *, timeout_s: float = math.inf) -> "Flight":
         """Make a flight below this one; a name that is taken gets a number."""
@@ -107,6 +109,7 @@ class Flight:
 
     def __enter__(self) -> Self:
         self.scope.__enter__()
+        self._mark = begin(Origin(self.owner, self.path.partition("/")[0]))
         for watcher in self._flights.watchers:
             watcher.begun(self)
         return self
@@ -115,6 +118,8 @@ class Flight:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.ended = trio.current_time()
+        assert self._mark is not None
+        end(self._mark)
         try:
             self.scope.__exit__(kind, fault, trace)
         finally:

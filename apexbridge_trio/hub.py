@@ -19,6 +19,7 @@ from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.limits import Held, Limiter
+from apexbridge_trio.logs import Logs
 from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
@@ -47,6 +48,7 @@ class Hub:
     config: Config
     audit: Audit
     events: Events
+    logs: Logs
     flights: Flights
     journal: Journal
     backgrounds: Backgrounds

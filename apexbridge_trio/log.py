@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TextIO, cast
 
@@ -21,7 +21,19 @@ import structlog
 
 from apexbridge_trio.redaction import MASK, hide, redact
 
-__all__ = ["Format", "Level", "Logger", "bind", "capture", "configure", "get_logger", "hide", "tap"]
+__all__ = [
+    "Format",
+    "Level",
+    "Logger",
+    "bind",
+    "capture",
+    "configure",
+    "get_logger",
+    "hide",
+    "tap",
+    "trace_of",
+    "worded",
+]
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
@@ -39,12 +51,14 @@ _DEEPEST = 6
 # Libraries that tell each request at INFO: ours tells it once, with more in it.
 _CHATTY = ("httpx", "httpcore", "hypercorn.access")
 
-_taps: list[Callable[[Mapping[str, Any]], None]] = []
+# Replaced, never changed: other threads log while one is added.
+_taps: tuple[Callable[[Mapping[str, Any]], None], ...] = ()
 
 # C0, DEL, C1, line separators, text direction, lone surrogates: what moves a cursor or ends a line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # `json.dumps` would make an encoder for each value.
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
+_IN_HEAD = frozenset({"timestamp", "level", "event", "exception"})
 _NEEDS_QUOTES = re.compile(r'[\s"=]')
 _SECRET_FIELDS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api_key", "cookie", "set-cookie"}
@@ -86,13 +100,30 @@ def capture() -> AbstractContextManager[list[MutableMapping[str, Any]]]:
 def tap(take: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
     """Hand each line that is written inside the block to `take` too: plain values, redacted.
 
-    It is called by whoever logs, in whatever thread that is, and must not log itself.
+    It is called by whoever logs, in whatever thread that is, and must not log itself. The entry is its
+    own to keep: nobody changes it any more.
     """
-    _taps.append(take)
+    global _taps  # noqa: PLW0603  # one process, one sink
+    _taps = (*_taps, take)
     try:
         yield
     finally:
-        _taps.remove(take)
+        # Not equal but the same: a method is made anew each time it is looked up.
+        _taps = tuple(one for one in _taps if one is not take)
+
+
+def worded(entry: Mapping[str, Any], *, without: Container[str]) -> str:
+    """Write an entry's event and its fields but for some, in one line that can not be taken for two."""
+    fields = (f"{_visible(name)}={_word(value)}" for name, value in entry.items() if name not in without)
+    return " ".join([_visible(str(entry.get("event", ""))), *fields])
+
+
+def trace_of(entry: Mapping[str, Any]) -> list[str]:
+    """Return the lines of an entry's trace, if it has one.
+
+    They are indented, so that no line of an exception's own text can pass for a line of the log.
+    """
+    return [f"    {_visible(row)}" for row in entry.get("exception", "").split("\n") if row]
 
 
 def _set_sink(level: Level, format: Format, stream: TextIO | None) -> None:  # noqa: A002
@@ -190,11 +221,8 @@ def _as_json(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> 
 
 
 def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
-    head = f"{entry.pop('timestamp')} {entry.pop('level'):<7} {_visible(str(entry.pop('event', '')))}"
-    trace = entry.pop("exception", "")
-    line = " ".join([head, *(f"{_visible(name)}={_word(value)}" for name, value in entry.items())])
-    # Indented, so that no line of an exception's own text can pass for a line of the log.
-    return "\n".join([line, *(f"    {_visible(row)}" for row in trace.split("\n") if row)])
+    line = f"{entry['timestamp']} {entry['level']:<7} {worded(entry, without=_IN_HEAD)}"
+    return "\n".join([line, *trace_of(entry)])
 
 
 def _word(value: object) -> str:

@@ -6,11 +6,15 @@ outcome like any other, and the model is told.
 A tool whose result comes later is waited for like any other, within its `Later.wait_s`; then the
 model is told that the task is pending, and the result is for its owner. If the callback says that it
 failed, the tool is called again, as often as its manifest allows.
+
+The log has two lines of each call, its begin and its end, so that who watches it sees tools run. They name
+the tool and say how it went; what it was given and what it gave back are nobody's but the chat's.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,6 +24,7 @@ from msgspec import Struct
 from apexbridge_trio.errors import ApexError, Interrupted, StoreUnusable, TaskFailed, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ToolChoice
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import CallContext, Later, Pending, Tool
@@ -33,6 +38,19 @@ _NAMED: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 Failed = Callable[[Principal, dict[str, Any]], None]
 
 State = Literal["success", "pending", "failed", "interrupted", "timed_out"]
+# What the end of a call is on the log channel, contract §2.4, and in words.
+_ENDS: Final[dict[State, tuple[str, str]]] = {
+    "success": ("success", "the tool has run"),
+    "pending": ("executing", "the tool goes on, and answers later"),
+    "failed": ("error", "the tool has failed"),
+    "interrupted": ("interrupted", "the tool was stopped"),
+    "timed_out": ("error", "the tool took too long"),
+}
+
+# Of a failure's words, which may be another machine's, in the log.
+_LONGEST_REASON: Final = 500
+
+log = get_logger("tools")
 
 
 class Outcome(Struct, frozen=True):
@@ -40,11 +58,13 @@ class Outcome(Struct, frozen=True):
 
     Attributes:
         content: What the model is told: JSON text, or the content parts that the tool returned.
+        reason: Why it has failed, if it has.
     """
 
     call: Call
     state: State
     content: str | list[dict[str, Any]]
+    reason: str = ""
 
     def message(self) -> dict[str, Any]:
         """Return the message that tells the model."""
@@ -112,21 +132,28 @@ class Toolbox:
 
     async def _outcome(self, call: Call, flight: Flight, prefix: str) -> Outcome:
         tool = self._tools[call.function.name]
+        own = flight.child(f"{prefix}{tool.name}", tool.kind)
+        log.info("the tool is running", tool=tool.name, status="executing", call=own.path)
+        outcome: Outcome | None = None
         try:
-            arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError) as fault:
-            return _told(call, "failed", "invalid_arguments", f"The arguments are not a JSON object: {fault}")
+            outcome = await self._called(tool, call, own)
+            return outcome
+        finally:
+            _log_end(tool, own, outcome)
+
+    async def _called(self, tool: Tool, call: Call, own: Flight) -> Outcome:
         try:
-            with flight.child(f"{prefix}{tool.name}", tool.kind) as own:
+            with own:
                 own.facts |= {"gen_ai.tool.name": tool.name, "apex.plugin": tool.plugin}
+                arguments = _arguments(call)
                 result = await self._result(tool, arguments, own)
         except Interrupted:
             return _told(call, "interrupted", "interrupted", "The user stopped this call.")
         except ToolTimeout as fault:
-            self._note(tool, flight, fault)
+            self._note(tool, own, fault)
             return _told(call, "timed_out", fault.code, fault.message)
         except (ToolFailed, StoreUnusable) as fault:
-            self._note(tool, flight, fault)
+            self._note(tool, own, fault)
             return _told(call, "failed", fault.code, fault.message)
         if isinstance(result, Pending):
             return Outcome(call, "pending", encode(_pending(result)).decode())
@@ -158,6 +185,14 @@ class Toolbox:
             return await call.result(result, later.wait_s) if isinstance(result, Pending) else result
 
 
+def _arguments(call: Call) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as fault:
+        message = f"The arguments are not a JSON object: {fault}"
+        raise ToolFailed(message, code="invalid_arguments") from None
+
+
 def _pending(pending: Pending) -> dict[str, Any]:
     return {
         "status": "pending",
@@ -167,7 +202,21 @@ def _pending(pending: Pending) -> dict[str, Any]:
 
 
 def _told(call: Call, state: State, code: str, message: str) -> Outcome:
-    return Outcome(call, state, encode({"error": {"code": code, "message": message}}).decode())
+    return Outcome(call, state, encode({"error": {"code": code, "message": message}}).decode(), message)
+
+
+def _log_end(tool: Tool, own: Flight, outcome: Outcome | None) -> None:
+    """Write the line of a call's end; one without an outcome was cut with its request, or is a defect."""
+    is_cut = trio.current_effective_deadline() == -inf
+    state = outcome.state if outcome is not None else "interrupted" if is_cut else "failed"
+    status, said = _ENDS[state]
+    fields: dict[str, Any] = {"duration_ms": round((trio.current_time() - own.started) * 1000, 1)}
+    if outcome is not None and status == "error":
+        fields["reason"] = outcome.reason[:_LONGEST_REASON]
+    if (node := own.remarks.get("nodeId")) is not None:
+        fields["node"] = node
+    tell = log.warning if status == "error" else log.info
+    tell(said, tool=tool.name, status=status, call=own.path, **fields)
 
 
 def _definition(tool: Tool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ there to try again is written as soon as the disk takes it (`write_again`).
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,12 +19,23 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.origin import doing
 from apexbridge_trio.store import NodeRows, NodeTaskRecord, NodeTaskState, Notice, Tasks, change_of, row_of
 
 UNWRITTEN = "It could not be written; send it again."
 
 # Of a result that has no effect: it is the one that is kept, or too late, or none is kept yet.
 Late = Literal["known", "stale", "unwritten"]
+
+# What a state is on the log channel, contract §2.4.
+_STATUS: Final[dict[NodeTaskState, str]] = {
+    "assigned": "executing",
+    "succeeded": "success",
+    "failed": "error",
+    "interrupted": "interrupted",
+    "timed_out": "error",
+    "lost": "error",
+}
 
 log = get_logger("nodes")
 
@@ -80,6 +91,8 @@ class TaskBook:
         if task.told_state != record.state:
             task.told_state = record.state
             self.changed(record)
+            if task.is_detached:  # of others, who asked for them has the lines
+                _log_state(task.owner, record)
 
     def delete(self, task: NodeTask) -> None:
         """Take back a task that nobody was told of."""
@@ -176,6 +189,16 @@ class TaskBook:
             task.wake()
         else:
             self._unwritten.append(again)
+
+
+def _log_state(owner: Principal, record: NodeTaskRecord) -> None:
+    """Write the line of a task's step, as the log channel shows tools run."""
+    if (status := _STATUS.get(record.state)) is None:
+        return
+    tell = log.warning if status == "error" else log.info
+    fields = {"tool": record.tool, "status": status, "task": record.id, "node": record.node_id}
+    with doing(owner, record.id):
+        tell("a task's state", state=record.state, attempt=record.attempt, **fields)
 
 
 def _nobody(*_: object) -> None:

@@ -16,10 +16,10 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Verdict
-from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.book import TaskBook
 from apexbridge_trio.nodes.delegation import delegate
+from apexbridge_trio.nodes.lines import NodeLines
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.llm import NodeLlm
 from apexbridge_trio.nodes.node import Node
@@ -40,9 +40,6 @@ SWEEP_S: Final = 5.0
 # Rarer: it is a write, and a hub that has nothing to do leaves the disk alone.
 DELETE_S: Final = 3600.0
 MOST_SWEPT: Final = 200
-# Lines of one node's log that are taken a minute; a node that says more is not heard, and that is said.
-LOG_LINES: Final = 600
-_LONGEST_LINE: Final = 2000
 _TOKEN_PREFIX: Final = "apx_cb_"  # noqa: S105  # the shape by which a token is masked in the log
 
 log = get_logger("nodes")
@@ -96,7 +93,7 @@ class Nodes:
         self.registry.work = self.reports
         self.reports.delegate = partial(delegate, self)
         self._delete_at = 0.0
-        self._lines: dict[str, Rate] = {}
+        self._lines = NodeLines()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -294,7 +291,7 @@ class Nodes:
         for node in self.registry:
             self.reports.forget_unconfirmed(node)
         self.llm.keep_only(self.registry)
-        self._lines = {name: rate for name, rate in self._lines.items() if self.registry.get(name)}
+        self._lines.sweep(self.registry)
         if trio.current_time() >= self._delete_at:
             self._delete_at = trio.current_time() + DELETE_S
             before_ms = now_ms() - int(self._keep_s * 1000)
@@ -320,14 +317,7 @@ class Nodes:
 
     def on_log(self, link: NodeLink, line: NodeLog) -> None:
         """Write a line of a node's log into the hub's."""
-        assert link.node is not None
-        rate = self._lines.setdefault(link.node.id, Rate(LOG_LINES))
-        if rate.take(trio.current_time()):
-            link.unwanted()
-            return
-        tell = {"error": log.error, "warning": log.warning, "warn": log.warning, "debug": log.debug}
-        said = line.message[:_LONGEST_LINE]
-        tell.get(line.level.lower(), log.info)("node says", node=link.node.id, said=said)
+        self._lines.take(link, line)
 
     def on_forwarded(self, link: NodeLink, callback: ForwardedCallback) -> None:
         """Take a plugin's callback that a node passes on."""

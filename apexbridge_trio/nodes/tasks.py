@@ -213,6 +213,8 @@ class NodeTasks:
             return
         node.link.say(_assignment(task, node.id))
         node.given += 1
+        if task.flight is not None:
+            task.flight.remarks["nodeId"] = node.id
         task.is_sent, task.away_since = True, None
 
     async def _watch(self, task: NodeTask) -> None:

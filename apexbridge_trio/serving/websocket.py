@@ -1,6 +1,6 @@
 """WebSockets over Hypercorn's stream for wsproto."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import h11
@@ -115,6 +115,19 @@ class SocketStream(WSStream):
         self._wire.post(text)
         self._wire.push()
         return True
+
+    async def send_all(self, texts: Sequence[bytes]) -> None:
+        """Send text messages with one write, and wait until the peer has taken them, or is gone.
+
+        Cancellation: they were sent, whole.
+        """
+        if self.state is not ASGIWebsocketState.CONNECTED or self.closed:
+            return
+        for text in texts:
+            self._wire.post(_text_head(len(text)))
+            self._wire.post(text)
+        self._wire.push()
+        await self._wire.drained()
 
     async def answers(self, within_s: float) -> bool:
         """Ping the peer, and tell whether it was heard within so many seconds."""

@@ -1,10 +1,11 @@
-"""What somebody who wants to be told says on coming: the query of the client channel and of `/v1/events`."""
+"""What somebody who wants to be told says on coming: the query of the channels, and of their streams."""
 
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.events import Kind, kinds_of
+from apexbridge_trio.logs import Wanted
 from apexbridge_trio.protocol.client import Resume
 from apexbridge_trio.web.arrival import Arrival, header
 
@@ -32,18 +33,41 @@ class EventQuery:
         Raises:
             BadRequest: A value is none.
         """
-        text = arrival.scope.get("query_string", b"").decode("latin-1")
-        try:
-            found = {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
-        except ValueError:
-            raise BadRequest("The query has too many fields.") from None
+        found = query_of(arrival)
         topics = found.get("topics")
         kinds = kinds_of(topic.strip() for topic in topics.split(",")) if topics else kinds_of(None)
-        last = header(arrival.scope, b"last-event-id")
-        position = _position(last.rpartition(":")) if last else None
+        position = last_event(arrival)
         if position is None and "seq" in found:
             position = _position((found.get("epoch", ""), ":", found["seq"]))
         return cls(position, kinds, found.get("follow", "true") not in {"false", "0"})
+
+
+def wanted_lines(arrival: Arrival) -> Wanted:
+    """Return what of the log somebody wants to read.
+
+    Raises:
+        BadRequest: There is no such level, or an id is none.
+    """
+    return Wanted.of(query_of(arrival))
+
+
+def query_of(arrival: Arrival) -> dict[str, str]:
+    """Return the fields of the query; of several of one name, the last.
+
+    Raises:
+        BadRequest: There are too many.
+    """
+    text = arrival.scope.get("query_string", b"").decode("latin-1")
+    try:
+        return {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
+    except ValueError:
+        raise BadRequest("The query has too many fields.") from None
+
+
+def last_event(arrival: Arrival) -> Resume | None:
+    """Return the position of the last event that somebody had, as browsers say it."""
+    last = header(arrival.scope, b"last-event-id")
+    return _position(last.rpartition(":")) if last else None
 
 
 def _position(parts: tuple[str, str, str]) -> Resume:

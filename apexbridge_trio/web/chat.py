@@ -42,6 +42,7 @@ async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     request, fields = read_chat(await read_body(receive, hub.limiter.limits.max_body_bytes))
     assert arrival.principal is not None
     owner = narrowed(arrival.principal, arrival, request.tenant_id, request.family_id)
+    arrival.principal = owner
     arrival.request_id = request.chosen_id or arrival.request_id
     with hub.hold_chat(owner, request) as held:
         asked = Asked(hub, arrival, owner, request, fields, held)

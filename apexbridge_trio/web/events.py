@@ -86,7 +86,9 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     try:
         _begin(hub, reader, subscription, outbox, asked)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
+            nursery.start_soon(
+                watch_client, receive, nursery.cancel_scope, arrival, name="watch for the client"
+            )
             await _send(EventReply(arrival, hub.config.chat.keepalive_s), outbox, nursery)
             nursery.cancel_scope.cancel(reason="nothing more is told")
     finally:
@@ -132,7 +134,7 @@ async def _send(reply: EventReply, outbox: Outbox, nursery: trio.Nursery) -> Non
     await reply.close(await outbox.take() or b": the end\n\n")
 
 
-async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
+async def watch_client(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
     """End the stream when its client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass

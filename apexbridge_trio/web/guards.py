@@ -35,6 +35,7 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/models", frozenset({"chat"})),
     ("/v1/interrupt", frozenset({"chat", "admin"})),
     ("/v1/events", frozenset({"chat", "admin"})),
+    ("/v1/logs", frozenset({"logs", "admin"})),
     ("/v1/notifications", frozenset({"chat", "admin"})),
     ("/v1/requests", frozenset({"chat", "admin"})),
     ("/v1/nodes", frozenset({"chat", "admin"})),

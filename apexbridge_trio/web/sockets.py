@@ -14,22 +14,27 @@ from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticate
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.logs import LogLink, Style
 from apexbridge_trio.nodes import NodeLink
+from apexbridge_trio.origin import doing
 from apexbridge_trio.web.arrival import Arrival, Receive, Send
-from apexbridge_trio.web.asking import EventQuery
+from apexbridge_trio.web.asking import EventQuery, wanted_lines
 from apexbridge_trio.web.door import identified, take
 from apexbridge_trio.web.guards import bearer
 from apexbridge_trio.web.reading import narrowed
 
 NODE_PATHS: Final = ("/abp-distributed-server", "/distributed-server", "/vcp-distributed-server")
 CLIENT_PATHS: Final = ("/abp-client", "/client")
+LOG_PATHS: Final = ("/ABPlog", "/log", "/VCPlog")
 DEPRECATED: Final = "/vcp-distributed-server"
+DEPRECATED_LOG: Final = "/VCPlog"
 SUBPROTOCOL: Final = "apexbridge.v1"
 _KEY_NAMES: Final = ("VCP_Key=", "ABP_Key=")
 _BEARER: Final = "bearer."
 _MADE_WITH: Final = {
     "node": "apexbridge nodes invite NAME",
     "chat": "apexbridge keys create --scope chat",
+    "logs": "apexbridge keys create --scope logs",
 }
 # Where the server puts its socket; see `serving.websocket`.
 _EXTENSION: Final = "apexbridge.socket"
@@ -60,15 +65,21 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
         with hub.limiter.hold_channel(arrival.principal.id):
             await _serve_client(hub, arrival, receive, send)
         return
+    if path in LOG_PATHS:
+        arrival.principal = _admitted(hub, arrival, key, "logs", "read the log", also="admin")
+        with hub.limiter.hold_channel(arrival.principal.id):
+            await _serve_log(hub, arrival, receive, send, is_legacy=path == DEPRECATED_LOG)
+        return
     if path not in NODE_PATHS:
         raise NotFound("There is no channel at this path.")
     arrival.principal = principal = _admitted(hub, arrival, key, "node", "join as a node")
     if path == DEPRECATED:
-        _tell_once(principal)
+        _tell_once(principal, "a node uses a deprecated path; use /abp-distributed-server")
     with hub.limiter.hold_channel(principal.id):
         socket = await _accepted(arrival, receive, send)
         link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
-        await link.run(receive)
+        with doing(principal):
+            await link.run(receive)
         arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
         await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
 
@@ -86,8 +97,31 @@ async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send
         raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
     socket = await _accepted(arrival, receive, send)
     link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds)
-    await link.run(receive)
+    with doing(reader if "admin" not in reader.scopes else None):  # who may interrupt what is another's
+        await link.run(receive)
     arrival.notes |= {"ended": link.reason}
+    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+
+
+async def _serve_log(hub: Hub, arrival: Arrival, receive: Receive, send: Send, *, is_legacy: bool) -> None:
+    """Serve a log viewer; in its query it says what of the log it wants.
+
+    Raises:
+        ApexError: Why it is not let in.
+    """
+    assert arrival.principal is not None
+    who = narrowed(arrival.principal, arrival, None, None)
+    wanted = wanted_lines(arrival)
+    if hub.flights.is_draining:
+        raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
+    if is_legacy:
+        _tell_once(who, "a log viewer uses a deprecated path; use /ABPlog")
+    socket = await _accepted(arrival, receive, send)
+    style = Style("vcp_log" if is_legacy else "abp_log", is_whole="admin" in who.scopes)
+    reader = hub.logs.read(who, wanted, style)
+    link = LogLink(hub.logs, reader, socket, hub.nodes.server_id)
+    await link.run(receive, hub.events.now_ms())
+    arrival.notes |= {"ended": link.reason, "lines_missed": reader.missed}
     await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
 
 
@@ -109,15 +143,18 @@ def _split(path: str) -> tuple[str, str | None]:
     return path.rstrip("/"), None
 
 
-def _admitted(hub: Hub, arrival: Arrival, key: str | None, scope: str, deed: str) -> Principal:
+def _admitted(
+    hub: Hub, arrival: Arrival, key: str | None, scope: str, deed: str, *, also: str = ""
+) -> Principal:
     key = key or bearer(arrival) or _offered(arrival)
     if not key:
         raise Unauthenticated("A channel needs a key: Authorization: Bearer <key>.")
     principal = identified(hub, arrival, key)
     if principal is None:
         raise Unauthenticated(f"This key is not known here. Make one with: {_MADE_WITH[scope]}")
-    if scope not in principal.scopes:
-        raise Forbidden(f"This key may not {deed}; it needs the scope {scope}.")
+    if not principal.scopes & {scope, also}:
+        needed = f"{scope} or {also}" if also else scope
+        raise Forbidden(f"This key may not {deed}; it needs the scope {needed}.")
     take(hub, arrival, principal, "control")
     return principal
 
@@ -134,7 +171,9 @@ def _offered(arrival: Arrival) -> str | None:
         return None
 
 
-def _tell_once(principal: Principal) -> None:
-    if principal.id not in _told:
-        _told.add(principal.id)
-        log.warning("a node uses a deprecated path; use /abp-distributed-server", principal=principal.id)
+def _tell_once(principal: Principal, what: str) -> None:
+    told = f"{principal.id} {what}"
+    if told not in _told:
+        _told.add(told)
+        with doing(principal):
+            log.warning(what, principal=principal.id)

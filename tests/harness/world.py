@@ -231,6 +231,7 @@ async def open_world(
     async with FakeUpstream() as provider, trio.open_nursery() as nursery:
         make = partial(Upstream, connect=provider.connect)
         with open_hub(made, state, make_upstream=make, now=now) as hub:
+            await nursery.start(hub.logs.run)
             await nursery.start(hub.backgrounds.run)
             await nursery.start(hub.nodes.run)
             await nursery.start(hub.plugins.run)

@@ -43,6 +43,7 @@ from apexbridge_trio.redaction import redact
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
 from apexbridge_trio.store import NodeTaskRecord, Store
+from apexbridge_trio.triggers import Triggers, depth_of
 from apexbridge_trio.upstream import Upstream
 from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 
@@ -89,6 +90,16 @@ def open_hub(
         notices = Notices(store, written, journal, events := Events())
         _tell(events, notices, pendings, nodes, reminders)
         _tell_faults(events, notices, pendings, plugins)
+        triggers = Triggers(
+            config.triggers,
+            flights,
+            journal,
+            read=store,
+            written=written,
+            events=events,
+            notices=notices,
+            now=now,
+        )
         keys = Keys(store)
         keys, limiter = Keys(store), Limiter(config.limits)
         hub = Hub(
@@ -105,6 +116,7 @@ def open_hub(
             nodes=nodes,
             notices=notices,
             reminders=reminders,
+            triggers=triggers,
             keys=keys,
             limiter=limiter,
             embedded=embedded,
@@ -112,7 +124,7 @@ def open_hub(
             state=state,
             measures=measures,
         )
-        reminders.actions = Actions(
+        reminders.actions = triggers.firings.actions = Actions(
             models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events
         )
         reminders.actions = Actions(models, config.chat, hub.toolbox, partial(_may_act, keys), limiter)
@@ -121,7 +133,7 @@ def open_hub(
 
 def _may_act(keys: Keys, owner: Principal) -> bool:
     """Tell whether somebody who once set something may still have it done."""
-    return owner.id == LOCAL.id or keys.is_good(owner.id)
+    return owner.id == LOCAL.id or depth_of(owner) > 0 or keys.is_good(owner.id)
 
 
 def home_zone(config: Config) -> ZoneInfo:

@@ -32,6 +32,7 @@ from apexbridge_trio.push import Push
 from apexbridge_trio.reminders import Reminders
 from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.tools import Toolbox
+from apexbridge_trio.triggers import Triggers
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Hub:
     nodes: Nodes
     notices: Notices
     reminders: Reminders
+    triggers: Triggers
     keys: Keys
     limiter: Limiter
     embedded: IntentModel

@@ -28,7 +28,7 @@ ORDER = [
     {"chat", "background"},
     {"llm", "push", "stopping"},
     {"actions"},
-    {"reminders"},
+    {"reminders", "triggers"},
     {"hub"},
     {"clients", "metrics"},
     {"web"},

@@ -24,9 +24,11 @@ from apexbridge_trio.config.schema import (
 )
 from apexbridge_trio.config.secret import Secret, find_secret_file
 from apexbridge_trio.config.secret import secret_from_file as read_secret
+from apexbridge_trio.config.triggers import PLACEHOLDER
 
 __all__ = [
     "EMBEDDED",
+    "PLACEHOLDER",
     "Auth",
     "Callbacks",
     "Chat",

@@ -15,7 +15,7 @@ from apexbridge_trio.protocol.happened import FIELDS, SUBJECTS, Field
 Fault = Callable[[Place, str], None]
 
 # What stands for a field of the event in a text; other braces are left alone.
-PLACEHOLDER: Final = re.compile(r"\{([A-Za-z][\w.]*)\}")
+PLACEHOLDER: Final = re.compile(r"(?<!\{)\{([A-Za-z][\w.]*)\}(?!\})")
 # What every event has besides its own fields.
 COMMON: Final = ("event", "tenant", "at")
 

@@ -15,6 +15,7 @@ from apexbridge_trio.store.nodes import (
 )
 from apexbridge_trio.store.reminders import ReminderRecord, ReminderRows, RunRecord
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
+from apexbridge_trio.store.triggers import FiringKind, FiringRecord, FiringRows
 
 __all__ = [
     "FILE",
@@ -22,6 +23,9 @@ __all__ = [
     "RESTORING",
     "AuditRecord",
     "AuditRows",
+    "FiringKind",
+    "FiringRecord",
+    "FiringRows",
     "KeyRecord",
     "NodeRecord",
     "NodeRows",

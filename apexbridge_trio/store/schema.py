@@ -167,5 +167,18 @@ MIGRATIONS: Final = (
     CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
     WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
     BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    CREATE TABLE firings (
+        id TEXT PRIMARY KEY,
+        trigger_name TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        action TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        created_ms INTEGER NOT NULL,
+        next_ms INTEGER NOT NULL,
+        attempts INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX firings_to_come ON firings (next_ms);
     """,
 )

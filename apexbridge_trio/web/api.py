@@ -28,6 +28,7 @@ from apexbridge_trio.web.reading import require_json
 from apexbridge_trio.web.reminders import add_reminders
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, reply_bytes
 from apexbridge_trio.web.tasks import add_tasks
+from apexbridge_trio.web.triggers import add_triggers
 
 _decode_interrupt = msgspec.json.Decoder(InterruptRequest).decode
 
@@ -51,6 +52,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_openapi(app)
     add_audit(app, hub)
     _add_metrics(app, hub)
+    add_triggers(app, hub)
     return app
 
 

@@ -128,6 +128,7 @@ class World:
             + self.hub.limiter.held("chats")
             + self.hub.limiter.held("streams")
             + len(self.hub.reminders)
+            + len(self.hub.triggers)
             + self.hub.nodes.tasks.queued
             + sum(len(node.tasks) for node in self.hub.nodes.registry),
             "faults": len(self.faults),
@@ -236,6 +237,7 @@ async def open_world(
             await nursery.start(hub.nodes.run)
             await nursery.start(hub.plugins.run)
             await nursery.start(hub.reminders.run)
+            await nursery.start(hub.triggers.run)
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")
             yield world

@@ -1,0 +1,264 @@
+"""All triggers: what fits is put on its way in the step in which it is published."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import trio
+
+from apexbridge_trio.config import Trigger
+from apexbridge_trio.errors import ApexError, NotFound
+from apexbridge_trio.events import Events, Kind, Listener
+from apexbridge_trio.flights import Flights
+from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
+from apexbridge_trio.journal import Journal
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.notices import Notices
+from apexbridge_trio.protocol.happened import FIELDS, Field
+from apexbridge_trio.protocol.openai import encode
+from apexbridge_trio.store import FiringRecord, Store
+from apexbridge_trio.triggers.armed import Armed
+from apexbridge_trio.triggers.depth import MOST_DEPTH, principal_of
+from apexbridge_trio.triggers.firings import AGAIN_S, MOST_WAITING, Firings
+from apexbridge_trio.triggers.happening import Happening
+from apexbridge_trio.triggers.holds import Holds
+
+log = get_logger("triggers")
+
+
+class Triggers:
+    """The triggers of all tenants.
+
+    Args:
+        triggers: Of the config.
+        flights: The live tree.
+        journal: The one writer.
+        read: The loop's connection.
+        written: The journal's connection.
+        events: What is listened to.
+        notices: What tells.
+        now: Seconds since the epoch.
+
+    Attributes:
+        firings: What is being done.
+    """
+
+    def __init__(
+        self,
+        triggers: Iterable[Trigger],
+        flights: Flights,
+        journal: Journal,
+        *,
+        read: Store,
+        written: Store,
+        events: Events,
+        notices: Notices,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._notices = notices
+        self._now = now
+        self._armed: Mapping[str, Armed] = {}
+        self._holds = Holds()
+        self._listener = Listener(self._hear)
+        self.firings = Firings(
+            flights,
+            journal,
+            read=read,
+            written=written,
+            find=self._find,
+            notified=notices.owed,
+            now=now,
+        )
+        self.replace(triggers)
+        events.listen(self._listener)
+
+    def __len__(self) -> int:
+        """Actions that are being done."""
+        return len(self.firings)
+
+    def replace(self, triggers: Iterable[Trigger]) -> None:
+        """Have these triggers from now on, at once; what is being done goes on.
+
+        One that has not changed keeps what it holds; one of the same name keeps its counts, too.
+        """
+        armed = {trigger.name: Armed(trigger) for trigger in triggers}
+        same = {name for name, one in armed.items() if name in self._armed and one.follow(self._armed[name])}
+        self._holds.keep(same.__contains__)
+        self._armed = armed
+        self._listener.kinds = frozenset(one.trigger.on for one in armed.values())  # type: ignore[misc]  # checked
+        self.firings.tell()
+
+    def _find(self, name: str) -> Armed | None:
+        return self._armed.get(name)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Do what triggers say, until cancelled; what is being done then ends too.
+
+        Started means: what a hub before this one left has been told, and what is due has begun.
+        """
+        await self.firings.recover()
+        async with trio.open_nursery() as nursery:
+            while True:
+                wait_s = self._look(nursery)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                # Nothing came between looking and waiting: both are in one step.
+                with trio.move_on_after(float("inf") if wait_s is None else wait_s):
+                    await self.firings.news()
+
+    def _look(self, nursery: trio.Nursery) -> float | None:
+        for name, happening in self._holds.lasted(trio.current_time()):
+            if (armed := self._armed.get(name)) is not None:
+                self._boxed(armed, happening, self._fire)
+        try:
+            waits = [self.firings.begin_due(nursery)]
+        except ApexError as fault:
+            log.error("triggers can not be looked at now", reason=fault.message)
+            waits = [AGAIN_S]
+        if (until := self._holds.next()) is not None:
+            waits.append(max(until - trio.current_time(), 0.0))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _hear(self, kind: Kind, owner: Principal, data: Any) -> None:
+        fitting = [one for one in self._armed.values() if one.trigger.on == kind]
+        mine = [one for one in fitting if one.trigger.tenant == owner.tenant_id]
+        if not mine:
+            return
+        happening = Happening.of(kind, owner, data, int(self._now() * 1000))
+        for armed in mine:
+            if happening.is_for(armed.trigger):
+                self._boxed(armed, happening, self._consider)
+
+    def _boxed(self, armed: Armed, happening: Happening, step: Callable[[Armed, Happening], None]) -> None:
+        try:
+            step(armed, happening)
+        except Exception as fault:  # the boundary of one trigger: who publishes is not disturbed
+            armed.failed += 1
+            reason = fault.message if isinstance(fault, ApexError) else None
+            log.error("a trigger failed", trigger=armed.trigger.name, reason=reason, exc_info=not reason)
+
+    def _consider(self, armed: Armed, happening: Happening) -> None:
+        trigger, fits = armed.trigger, happening.fits(armed.trigger)
+        if not trigger.for_s:
+            if fits:
+                self._fire(armed, happening)
+        elif not fits:
+            self._holds.end(trigger.name, happening)
+        elif self._holds.begin(trigger.name, happening, trio.current_time() + trigger.for_s):
+            self.firings.tell()
+        else:
+            armed.left_out += 1
+            log.error("too much is waited for; this is left out", trigger=trigger.name)
+
+    def _fire(self, armed: Armed, happening: Happening) -> None:
+        if happening.depth >= MOST_DEPTH:
+            armed.looped += 1
+            log.warning("a chain of triggers was cut", trigger=armed.trigger.name, on=happening.kind)
+            return
+        if not self._may_fire(armed):
+            armed.left_out += 1
+            return
+        armed.fired += 1
+        armed.fired_ms = int(self._now() * 1000)
+        owner = principal_of(armed.trigger, happening.depth + 1)
+        log.info("a trigger fires", trigger=armed.trigger.name, on=happening.kind, does=armed.trigger.do)
+        if armed.trigger.do in {"notify", "alert"}:
+            self._say(armed.trigger, happening, owner)
+        else:
+            self.firings.add(self._record(armed.trigger, happening, owner))
+
+    def _may_fire(self, armed: Armed) -> bool:
+        if armed.disabled:
+            return False
+        if self.firings.rows.count() >= MOST_WAITING:
+            log.error("too much is to be done for triggers; this is left out", trigger=armed.trigger.name)
+            return False
+        word = armed.guard.take(self._now())
+        if word == "just muted":
+            self._tell_muted(armed)
+        return word == "fire"
+
+    def _tell_muted(self, armed: Armed) -> None:
+        said = (
+            f"It has fired {armed.guard.per_hour} times within an hour; what is more is left out until then."
+        )
+        log.warning("a trigger is muted", trigger=armed.trigger.name)
+        # As deep as can be: nothing fires on this.
+        owner = principal_of(armed.trigger, MOST_DEPTH)
+        more = {"trigger": armed.trigger.name, "state": "muted"}
+        self._notices.owe("notification", owner, said, level="warning", title=armed.trigger.name, more=more)
+
+    def _say(self, trigger: Trigger, happening: Happening, owner: Principal) -> None:
+        self._notices.owe(
+            "alert" if trigger.do == "alert" else "notification",
+            owner,
+            happening.fill(trigger.text) or f"{trigger.name}: {happening.kind}",
+            level=trigger.level,
+            title=happening.fill(trigger.title),
+            more={"trigger": trigger.name},
+        )
+
+    def _record(self, trigger: Trigger, happening: Happening, owner: Principal) -> FiringRecord:
+        now_ms = int(self._now() * 1000)
+        return FiringRecord(
+            id=new_id("trg"),
+            trigger=trigger.name,
+            kind=trigger.do,  # type: ignore[arg-type]  # the others were told at once
+            action=encode(_action(trigger, happening)).decode(),
+            principal_id=owner.id,
+            tenant_id=owner.tenant_id,
+            family_id=owner.family_id,
+            created_ms=now_ms,
+            next_ms=now_ms,
+        )
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Say how each stands, as ``GET /v1/triggers`` shows it."""
+        now = self._now()
+        return [one.entry(now, self._holds.count(name)) for name, one in self._armed.items()]
+
+    def try_out(self, name: str) -> dict[str, Any]:
+        """Fire one, for an event that is made up so that it fits; returns that event.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        if (armed := self._armed.get(name)) is None:
+            raise NotFound(f"There is no trigger {name[:200]!r}.")
+        trigger = armed.trigger
+        data = {field: _example(field, what) for field, what in FIELDS[trigger.on].items()}
+        data |= {field: one[0] if isinstance(one, list) else one for field, one in trigger.when.items()}
+        happening = Happening.of(trigger.on, principal_of(trigger, 0), _nested(data), int(self._now() * 1000))
+        self._fire(armed, happening)
+        return {"trigger": name, "event": trigger.on, "data": happening.data}
+
+
+_EXAMPLES: Final[dict[str, Any]] = {"number": 1, "flag": True}
+
+
+def _example(field: str, what: Field) -> Any:
+    return what[0] if isinstance(what, tuple) else _EXAMPLES.get(what, f"a {field}")
+
+
+def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `protocol.happened.flat`."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            found.setdefault(outer, {})[inner] = value
+        else:
+            found[name] = value
+    return found
+
+
+def _action(trigger: Trigger, happening: Happening) -> dict[str, Any]:
+    """Return what is kept of what is to be done, filled in."""
+    if trigger.do == "chat":
+        return {"prompt": happening.fill(trigger.prompt)}
+    if trigger.do == "tool":
+        return {"tool": trigger.tool, "args": happening.fill_all(trigger.args)}
+    # The form that Standard Webhooks recommends: type, timestamp, data.
+    said = {"type": happening.kind, "timestamp": happening.at, "data": happening.data}
+    return said | {"trigger": trigger.name, "tenantId": happening.tenant_id, "familyId": happening.family_id}

@@ -1,0 +1,19 @@
+"""``/v1/triggers``: what the hub does by itself, and how that fares; an administrator's."""
+
+from quart import Response
+from quart_trio import QuartTrio
+
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.web.replies import reply
+
+
+def add_triggers(app: QuartTrio, hub: Hub) -> None:
+    """Add the routes below ``/v1/triggers``."""
+
+    @app.get("/v1/triggers")
+    async def triggers() -> Response:
+        return reply(hub.triggers.listed())
+
+    @app.post("/v1/triggers/<name>/test")
+    async def test(name: str) -> Response:
+        return reply(hub.triggers.try_out(name), 202)

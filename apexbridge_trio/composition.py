@@ -26,6 +26,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
+from apexbridge_trio.keyring import Keyring
 from apexbridge_trio.ledger import Ledger, Sender, owner_of
 from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
@@ -35,6 +36,7 @@ from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
 from apexbridge_trio.notices import Notices
+from apexbridge_trio.openings import Openings
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins, RemindersOf, machine_zone
 from apexbridge_trio.protocol.callback import read_callback
@@ -102,9 +104,11 @@ def open_hub(
         )
         keys = Keys(store)
         keys, limiter = Keys(store), Limiter(config.limits)
+        keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
+        keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
         hub = Hub(
             config=config,
-            audit=Audit(store, written, journal, now=now),
+            audit=audit,
             events=events,
             logs=logs,
             flights=flights,
@@ -119,6 +123,8 @@ def open_hub(
             triggers=triggers,
             keys=keys,
             limiter=limiter,
+            keyring=keyring,
+            openings=openings,
             embedded=embedded,
             started=trio.current_time(),
             state=state,

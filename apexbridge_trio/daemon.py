@@ -12,6 +12,7 @@
     ├─ plugin folders            notices that one was changed
     ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
     ├─ loop lag                  notes how late the loop is
+    ├─ keyring                   notices keys that were revoked or have expired
     ├─ reminders                 looks at the clock on the wall; what they begin is below it
     ├─ triggers                  what lasts, and what they do, is below it
     └─ serving                   started last; its end is the end
@@ -66,6 +67,7 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             await services.start(hub.reminders.run, name="reminders")
             services.start_soon(hub.measures.lag.run, name="loop lag")
             await services.start(hub.triggers.run, name="triggers")
+            await services.start(hub.keyring.run, name="keyring")
             await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:

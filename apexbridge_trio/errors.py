@@ -144,6 +144,12 @@ class Unauthenticated(ApexError):
     code = "invalid_api_key"
 
 
+class KeyEnded(Unauthenticated):
+    """The key was good when this began, and was revoked or has expired meanwhile."""
+
+    code = "key_ended"
+
+
 class SignatureInvalid(Unauthenticated):
     """A body is signed, and not by who it should be, not lately, or for something else."""
 

@@ -70,6 +70,10 @@ class Flight:
         self.outcome = ""
         self._mark: Mark | None = None
 
+    def interrupt(self, reason: str) -> "Stop":
+        """Stop this and everything below it; returns at once, and joins a stop that is under way."""
+        return self._flights.stop(self, reason)
+
     def child(self, name: str, kind: str, *, timeout_s: float = math.inf) -> "Flight":
         """Make a flight below this one; a name that is taken gets a number."""
         unique, number = name, 1
@@ -169,6 +173,10 @@ class Stop:
     def note_end(self) -> None:
         """Record that the stopped flight was left; all below it were left before."""
         self._gone.set()
+
+    async def over(self) -> None:
+        """Wait until the flight was left."""
+        await self._gone.wait()
 
     async def receipt(self, wait_s: float) -> dict[str, Any]:
         """Wait until everything is gone, at most `wait_s` seconds, and say what stopped and when.
@@ -284,6 +292,10 @@ class Flights:
                 self._emptied = trio.Event()
             await self._emptied.wait()
 
+    def owners(self) -> set[str]:
+        """Return the ids of the principals that have something in flight."""
+        return {flight.owner.id for flight in self._roots.values()}
+
     def roots(self, principal: Principal) -> list[Flight]:
         """Return the flights the principal may see, oldest first."""
         return [flight for flight in self._roots.values() if principal.may_see(flight.owner)]
@@ -325,13 +337,18 @@ class Flights:
                 if (stop := stops.get(path)) and principal.may_see(stop.flight.owner):
                     return stop
             raise
-        return self._stop(flight, reason)
+        return self.stop(flight, reason)
+
+    def interrupt_of(self, principal_id: str, reason: str) -> list[Stop]:
+        """Stop all that somebody has in flight, also what would survive this hub."""
+        return [self.stop(one, reason) for one in list(self._roots.values()) if one.owner.id == principal_id]
 
     def interrupt_all(self, reason: str) -> list[Stop]:
         """Stop what ends with this hub, as at the end of a drain."""
-        return [self._stop(flight, reason) for flight in self._mortal]
+        return [self.stop(flight, reason) for flight in self._mortal]
 
-    def _stop(self, flight: Flight, reason: str) -> Stop:
+    def stop(self, flight: Flight, reason: str) -> Stop:
+        """Stop a flight and everything below it; joins a stop that is under way."""
         if flight.stop is None:
             flight.stop = Stop(flight, reason)
             request = flight.owner.tenant_id, flight.path.partition("/")[0]

@@ -18,12 +18,14 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
+from apexbridge_trio.keyring import Keyring
 from apexbridge_trio.limits import Held, Limiter
 from apexbridge_trio.logs import Logs
 from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notices import Notices
+from apexbridge_trio.openings import Openings
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.client import InterruptRequest
@@ -62,6 +64,8 @@ class Hub:
     triggers: Triggers
     keys: Keys
     limiter: Limiter
+    keyring: Keyring
+    openings: Openings
     embedded: IntentModel
     started: float
     state: Path

@@ -22,9 +22,11 @@ SCOPES: Final = ("chat", "node", "callback", "logs", "admin")
 
 # 64 bits tell keys apart; 32 bytes are 43 characters of base64.
 _KEY = re.compile(r"apx_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
+_ID = re.compile(r"[0-9a-f]{16}")
 _ID_BYTES = 8
 _SECRET_BYTES = 32
 _LONGEST_NAME = 200
+_LONGEST_LIFE_MS = 100 * 366 * 86_400_000
 # Compared with when there is no record: no key has this hash.
 _NOBODY = bytes(32)
 
@@ -68,13 +70,20 @@ class Principal:
 class Keys:
     """The keys of this hub, always as they are on disk: a new or revoked one counts at once.
 
+    What changes a key for somebody goes through `keyring`, which writes it into the audit.
+
     Args:
         now: Seconds since the epoch.
+
+    Attributes:
+        used: When keys were used last, as far as that is not on disk; milliseconds, by id. No more than
+            there are keys.
     """
 
     def __init__(self, store: Store, *, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._now = now
+        self.used: dict[str, int] = {}
 
     def create(
         self,
@@ -83,11 +92,32 @@ class Keys:
         tenant_id: str = "default",
         family_id: str | None = None,
         name: str = "",
+        expires_ms: int | None = None,
     ) -> tuple[str, KeyRecord]:
-        """Make a key. It is shown this once: only its hash is kept.
+        """Make a key, and keep its hash. It is shown this once.
 
         Raises:
-            BadRequest: No scope or an unknown one, or an id or a name that may not be.
+            BadRequest: As `make`.
+        """
+        key, record = self.make(
+            scopes=scopes, tenant_id=tenant_id, family_id=family_id, name=name, expires_ms=expires_ms
+        )
+        self._store.add_key(record)
+        return key, record
+
+    def make(
+        self,
+        *,
+        scopes: Iterable[str],
+        tenant_id: str = "default",
+        family_id: str | None = None,
+        name: str = "",
+        expires_ms: int | None = None,
+    ) -> tuple[str, KeyRecord]:
+        """Make a key that is good once its record is kept.
+
+        Raises:
+            BadRequest: No scope or an unknown one, an id or a name that may not be, or a time that is past.
         """
         allowed = _known_scopes(scopes)
         _check_id("tenantId", tenant_id)
@@ -95,10 +125,14 @@ class Keys:
             _check_id("familyId", family_id)
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise BadRequest(f"A name is one line of at most {_LONGEST_NAME} characters.", param="name")
+        now_ms = self._now_ms()
+        if expires_ms is not None and not now_ms < expires_ms <= now_ms + _LONGEST_LIFE_MS:
+            raise BadRequest("A key expires in the future, within a hundred years.", param="expiresAt")
         key_id = secrets.token_hex(_ID_BYTES)
         key = f"apx_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-        record = KeyRecord(key_id, _hash(key), name, tenant_id, family_id, allowed, self._now_ms())
-        self._store.add_key(record)
+        record = KeyRecord(
+            key_id, _hash(key), name, tenant_id, family_id, allowed, now_ms, expires_ms=expires_ms
+        )
         return key, record
 
     def records(self) -> list[KeyRecord]:
@@ -109,13 +143,18 @@ class Keys:
         """Make a key worthless for ever; False if no good key has that id."""
         return self._store.revoke_key(key_id, self._now_ms())
 
+    @staticmethod
+    def is_id(text: str) -> bool:
+        """Tell whether it has the form of a key's id; who needs no key has another name."""
+        return _ID.fullmatch(text) is not None
+
     def is_good(self, key_id: str) -> bool:
-        """Tell whether there is a key of that id that was not revoked."""
+        """Tell whether there is a key of that id that was not revoked and has not expired."""
         record = self._store.key(key_id)
-        return record is not None and record.revoked_ms is None
+        return record is not None and record.is_good(self._now_ms())
 
     def principal_of(self, key: str) -> Principal | None:
-        """Return who a key stands for, or None: unknown, revoked, or no key at all.
+        """Return who a key stands for, or None: unknown, revoked, expired, or no key at all.
 
         All of these take the same path, and hashes are compared in constant time: how long it takes
         tells nothing.
@@ -123,8 +162,10 @@ class Keys:
         shape = _KEY.fullmatch(key)
         record = self._store.key(shape[1] if shape else "")
         is_right = hmac.compare_digest(_hash(key), record.hash if record else _NOBODY)
-        if record is None or not is_right or record.revoked_ms is not None:
+        now_ms = self._now_ms()
+        if record is None or not is_right or not record.is_good(now_ms):
             return None
+        self.used[record.id] = now_ms
         return Principal(record.id, record.tenant_id, record.family_id, record.scopes)
 
     def _now_ms(self) -> int:

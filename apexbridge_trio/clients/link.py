@@ -24,7 +24,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.nodes.link import SLOW_READER, Socket
+from apexbridge_trio.nodes.link import POLICY, SLOW_READER, Socket
 from apexbridge_trio.protocol.client import (
     Ack,
     ChatAsked,
@@ -109,6 +109,12 @@ class ClientLink:
         finally:
             self._nursery = None
             self._subscription.close()
+
+    def end(self, reason: str) -> None:
+        """End the connection, because who is on it may not be here any more."""
+        self.code, self.reason = POLICY, reason
+        self._subscription.close()
+        self._scope.cancel(reason=reason)
 
     async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         frames = 0

@@ -3,6 +3,7 @@
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.faults import said, storage_failed
+from apexbridge_trio.store.keys import KeyRows
 from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
 from apexbridge_trio.store.migration import sync_folder
 from apexbridge_trio.store.nodes import (
@@ -27,6 +28,7 @@ __all__ = [
     "FiringRecord",
     "FiringRows",
     "KeyRecord",
+    "KeyRows",
     "NodeRecord",
     "NodeRows",
     "NodeTaskRecord",

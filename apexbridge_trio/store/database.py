@@ -38,7 +38,11 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         hash: SHA-256 of the whole key.
-        created_ms: Milliseconds since the epoch, as is `revoked_ms`; None while the key is good.
+        created_ms: Milliseconds since the epoch, as are the others.
+        revoked_ms: None: it was not.
+        expires_ms: When it is worth nothing any more, by itself; None: never.
+        last_used_ms: As far as it was written down, which is up to a minute late; None: never.
+        expired_ms: When the hub has noted that it has expired.
     """
 
     id: str
@@ -49,6 +53,13 @@ class KeyRecord(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
     created_ms: int
     revoked_ms: int | None = None
+    expires_ms: int | None = None
+    last_used_ms: int | None = None
+    expired_ms: int | None = None
+
+    def is_good(self, now_ms: int) -> bool:
+        """Tell whether it may be used."""
+        return self.revoked_ms is None and (self.expires_ms is None or self.expires_ms > now_ms)
 
 
 class Store:
@@ -131,24 +142,43 @@ class Store:
         except apsw.Error as fault:
             raise storage_failed(fault, "write to") from fault
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have it said in one way that the store can not be read.
+
+        Raises:
+            StoreUnusable: The block could not read it.
+        """
+        try:
+            yield
+        except apsw.Error as fault:
+            raise StoreUnusable("The hub can not read its store now.") from fault
+
+    def version(self) -> int:
+        """Return a number that is another one when another connection, of any process, has written."""
+        return self._db.pragma("data_version")  # type: ignore[no-any-return]
+
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""
         row = msgspec.structs.astuple(msgspec.structs.replace(record, scopes=" ".join(sorted(record.scopes))))
-        self.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def key(self, key_id: str) -> KeyRecord | None:
         """Return a key's record as it is on disk now, revoked or not."""
         rows = self.execute("SELECT * FROM keys WHERE id = ?", (key_id,))
-        return next((_key_record(row) for row in rows), None)
+        return next((key_record(row) for row in rows), None)
 
     def keys(self) -> list[KeyRecord]:
         """Return every key ever made, oldest first."""
-        return [_key_record(row) for row in self.execute("SELECT * FROM keys ORDER BY created_ms, id")]
+        return [key_record(row) for row in self.execute("SELECT * FROM keys ORDER BY created_ms, id")]
 
     def revoke_key(self, key_id: str, now_ms: int) -> bool:
         """Mark a key as revoked; False if there is none, or it was revoked before."""
         self.execute("UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (now_ms, key_id))
         return self._db.changes() > 0
+
+
+_KEY_FIELDS: Final = [field.name for field in msgspec.structs.fields(KeyRecord)]
 
 
 def _open(path: Path, *, check_s: float, was_used: bool) -> apsw.Connection:
@@ -212,6 +242,7 @@ def _hint(fault: Exception) -> str:
     return "; the hub's user must be able to write there, and there must be room"
 
 
-def _key_record(row: tuple[Any, ...]) -> KeyRecord:
-    *before, scopes, created_ms, revoked_ms = row
-    return KeyRecord(*(*before, frozenset(scopes.split()), created_ms, revoked_ms))
+def key_record(row: tuple[Any, ...]) -> KeyRecord:
+    """Read a row of the table."""
+    fields = dict(zip(_KEY_FIELDS, row, strict=True))
+    return KeyRecord(**fields | {"scopes": frozenset(fields["scopes"].split())})

@@ -181,4 +181,11 @@ MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX firings_to_come ON firings (next_ms);
     """,
+    """
+    ALTER TABLE keys ADD COLUMN expires_ms INTEGER;
+    ALTER TABLE keys ADD COLUMN last_used_ms INTEGER;
+    ALTER TABLE keys ADD COLUMN expired_ms INTEGER;
+    CREATE INDEX keys_by_time ON keys (created_ms, id);
+    CREATE INDEX keys_that_expire ON keys (expires_ms) WHERE expires_ms IS NOT NULL;
+    """,
 )

@@ -21,6 +21,7 @@ from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.audit import add_audit
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import METRICS, foreign, nothing_at, require_watcher
+from apexbridge_trio.web.keys import add_keys
 from apexbridge_trio.web.nodes import add_nodes
 from apexbridge_trio.web.notices import add_notices
 from apexbridge_trio.web.openapi import add_openapi
@@ -53,6 +54,7 @@ def build_api(hub: Hub) -> QuartTrio:
     add_audit(app, hub)
     _add_metrics(app, hub)
     add_triggers(app, hub)
+    add_keys(app, hub)
     return app
 
 

@@ -11,6 +11,7 @@ from apexbridge_trio.errors import ApexError, InternalFault, MethodNotAllowed
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.openings import Opening, Openings
 from apexbridge_trio.protocol.openai import encode_error
 
 Scope = dict[str, Any]
@@ -28,6 +29,7 @@ class Arrival:
     Attributes:
         request_id: On every reply and log line; a chat may choose its own in the body.
         is_local: The peer is on this machine, with no proxy between.
+        opening: How it is ended when its key is; set by who serves it.
         principal: Who asks; none on the open paths without a key.
         notes: What the log line says beside the common fields.
         outcome: How it ended, in one word, where the status does not say it.
@@ -48,6 +50,12 @@ class Arrival:
     first_event: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     limited: list[tuple[bytes, bytes]] = field(default_factory=list)
+    opening: Opening = field(init=False)
+
+    def opened(self, openings: Openings) -> Opening:
+        """Return what is around all that is done for it, to be entered at once."""
+        self.opening = openings.of(lambda: self.principal)
+        return self.opening
 
     @classmethod
     def of(cls, scope: Scope, send: Send) -> "Arrival":

@@ -50,6 +50,7 @@ async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
             await asked.answer_later()
             return
         flight = asked.take_off()
+        arrival.opening.end = flight.interrupt
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
             refusal = await (asked.stream(flight, nursery) if request.stream else asked.answer(flight))

@@ -59,6 +59,11 @@ class Outbox:
         self.is_over = True
         self._news.set()
 
+    def leave(self, reason: str) -> None:
+        """Take nothing more, and say why."""
+        self.add(b": %s\n\n" % reason.encode())
+        self.end()
+
     async def take(self) -> bytes:
         """Wait for something to send, and return all of it; empty: it is over."""
         await self._news.wait()
@@ -83,6 +88,7 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     asked = EventQuery.of(arrival)
     outbox = Outbox()
     subscription = hub.events.subscribe(reader, outbox.post, kinds=asked.kinds, on_close=outbox.end)
+    arrival.opening.end = outbox.leave
     try:
         _begin(hub, reader, subscription, outbox, asked)
         async with trio.open_nursery() as nursery:

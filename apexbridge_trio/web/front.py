@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import trio
 
-from apexbridge_trio.errors import ApexError
+from apexbridge_trio.errors import ApexError, KeyEnded
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import bind, get_logger
+from apexbridge_trio.nodes.link import POLICY
 from apexbridge_trio.origin import doing
 from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
@@ -52,7 +53,7 @@ class Front:
 
     async def _serve(self, arrival: Arrival, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with boundary(arrival):
+            with boundary(arrival), arrival.opened(self._hub.openings):
                 if scope["type"] == "websocket":
                     with self._hub.measures.socket(channel_of(scope["path"])):
                         await channel(self._hub, arrival, receive, send)
@@ -62,6 +63,10 @@ class Front:
         except ApexError as fault:
             if arrival.status == 0:
                 await arrival.refuse(fault)
+            elif isinstance(fault, KeyEnded):
+                arrival.outcome = fault.code
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": POLICY, "reason": fault.message[:100]})
 
     async def _dispatch(self, arrival: Arrival, receive: Receive) -> None:
         if arrival.scope["path"] in CHAT_PATHS:

@@ -7,6 +7,7 @@ is let in and then closed tries again every second, for ever.
 
 import base64
 import binascii
+from functools import partial
 from typing import Any, Final
 
 from apexbridge_trio.clients import ClientLink
@@ -16,6 +17,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.logs import LogLink, Style
 from apexbridge_trio.nodes import NodeLink
+from apexbridge_trio.nodes.link import POLICY
 from apexbridge_trio.origin import doing
 from apexbridge_trio.web.arrival import Arrival, Receive, Send
 from apexbridge_trio.web.asking import EventQuery, wanted_lines
@@ -78,6 +80,7 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
     with hub.limiter.hold_channel(principal.id):
         socket = await _accepted(arrival, receive, send)
         link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
+        arrival.opening.end = partial(link.end, POLICY)
         with doing(principal):
             await link.run(receive)
         arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
@@ -97,6 +100,7 @@ async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send
         raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
     socket = await _accepted(arrival, receive, send)
     link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds)
+    arrival.opening.end = link.end
     with doing(reader if "admin" not in reader.scopes else None):  # who may interrupt what is another's
         await link.run(receive)
     arrival.notes |= {"ended": link.reason}

@@ -135,6 +135,7 @@ async def _create(hub: Hub, asked: TaskRequest, node_id: str | None) -> Response
 async def _run(hub: Hub, task: NodeTask) -> Response:
     """Run a task within this request: who leaves, stops it."""
     root = hub.flights.open(current_arrival().request_id, "task", task.owner)
+    current_arrival().opening.end = root.interrupt
     with root, root.child(task.record.tool, "node") as flight:
         hub.nodes.tasks.enter(task)
         await hub.nodes.tasks.run(task, flight)

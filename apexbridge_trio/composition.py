@@ -4,7 +4,7 @@ Nothing runs here yet; `daemon` starts the rooms and ends them.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -44,7 +44,8 @@ from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
-from apexbridge_trio.store import NodeTaskRecord, Store
+from apexbridge_trio.store import NodeTaskRecord, PluginRows, Store
+from apexbridge_trio.switches import Switches
 from apexbridge_trio.triggers import Triggers, depth_of
 from apexbridge_trio.upstream import Upstream
 from apexbridge_trio.web.guards import CALLBACKS, LOCAL
@@ -78,7 +79,8 @@ def open_hub(
         flights = Flights()
         flights.watchers.append(measures := Measures())
         reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
-        plugins = load_plugins(config, state, partial(PluginReminders, reminders))
+        disabled = PluginRows(store).disabled()
+        plugins = load_plugins(config, state, partial(PluginReminders, reminders), disabled)
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         for name, note in plugins.notes.items():
@@ -102,6 +104,7 @@ def open_hub(
             notices=notices,
             now=now,
         )
+        switches = Switches(plugins, flights, journal, PluginRows(written))
         keys = Keys(store)
         keys, limiter = Keys(store), Limiter(config.limits)
         keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
@@ -129,6 +132,7 @@ def open_hub(
             started=trio.current_time(),
             state=state,
             measures=measures,
+            switches=switches,
         )
         reminders.actions = triggers.firings.actions = Actions(
             models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events
@@ -147,7 +151,9 @@ def home_zone(config: Config) -> ZoneInfo:
     return ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
 
 
-def load_plugins(config: Config, state: Path, reminders: RemindersOf | None = None) -> Plugins:
+def load_plugins(
+    config: Config, state: Path, reminders: RemindersOf | None = None, disabled: Iterable[str] = ()
+) -> Plugins:
     """Load the plugins that come with the hub, and those of the config's directories; blocks."""
     zone = home_zone(config)
     return Plugins.load(
@@ -158,6 +164,7 @@ def load_plugins(config: Config, state: Path, reminders: RemindersOf | None = No
         kill_grace_s=config.plugins.kill_grace_s,
         mcp=config.plugins.mcp,
         reminders=reminders,
+        disabled=disabled,
     )
 
 

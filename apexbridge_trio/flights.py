@@ -18,7 +18,7 @@ stopped       the block was left
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -342,6 +342,10 @@ class Flights:
     def interrupt_of(self, principal_id: str, reason: str) -> list[Stop]:
         """Stop all that somebody has in flight, also what would survive this hub."""
         return [self.stop(one, reason) for one in list(self._roots.values()) if one.owner.id == principal_id]
+
+    def interrupt_where(self, chosen: Callable[[Flight], bool], reason: str) -> list[Stop]:
+        """Stop every flight that is chosen, whoever's, and what is below it; returns at once."""
+        return [self._stop(flight, reason) for flight in list(self.all()) if chosen(flight)]
 
     def interrupt_all(self, reason: str) -> list[Stop]:
         """Stop what ends with this hub, as at the end of a drain."""

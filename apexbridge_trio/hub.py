@@ -33,6 +33,7 @@ from apexbridge_trio.protocol.openai import ChatRequest
 from apexbridge_trio.push import Push
 from apexbridge_trio.reminders import Reminders
 from apexbridge_trio.stopping import stop_task
+from apexbridge_trio.switches import Switches
 from apexbridge_trio.tools import Toolbox
 from apexbridge_trio.triggers import Triggers
 
@@ -70,6 +71,7 @@ class Hub:
     started: float
     state: Path
     measures: Measures
+    switches: Switches
 
     def toolbox(self, owner: Principal, node_id: str | None = None) -> Toolbox:
         """What plugins and nodes offer somebody now; a turn keeps the one it began with.

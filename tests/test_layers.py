@@ -26,7 +26,7 @@ ORDER = [
     {"models"},
     {"tools"},
     {"chat", "background"},
-    {"llm", "push", "stopping"},
+    {"llm", "push", "stopping", "switches"},
     {"actions"},
     {"reminders", "triggers"},
     {"hub"},

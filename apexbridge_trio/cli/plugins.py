@@ -22,6 +22,7 @@ class Kind(StrEnum):
     direct = "direct"
     hybrid = "hybrid"
     static = "static"
+    service = "service"
 
 
 class Tongue(StrEnum):
@@ -34,9 +35,14 @@ class Tongue(StrEnum):
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case letters, digits and _.")]
 KindOption = Annotated[
-    Kind, typer.Option("--type", help="direct: answers; hybrid: answers later; static: a text for prompts.")
+    Kind,
+    typer.Option(
+        "--type", help="direct: answers; hybrid: later; static: a text for prompts; service: stays up."
+    ),
 ]
 TongueOption = Annotated[Tongue, typer.Option("--lang", help="The language it is written in.")]
+Existing = Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name.")]
+Interrupt = Annotated[bool, typer.Option("--interrupt", help="Stop those of its calls that run.")]
 Into = Annotated[Path, typer.Option("--into", help="Where its folder is made.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The plugin's folder.")]
 ToolName = Annotated[str, typer.Argument(metavar="NAME[.TOOL]", help="The plugin, and which of its tools.")]
@@ -112,6 +118,49 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
             print(f"{folder} is good{'; tools: ' if found.tools else ''}{', '.join(found.tools)}")
     if found.faults:
         raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def enable(name: Existing, as_json: AsJson = False) -> None:
+    """Offer a plugin of the running hub again; it takes a key with the scope admin."""
+    _switch(name, "enable", as_json)
+
+
+@app.command()
+def disable(name: Existing, interrupt: Interrupt = False, as_json: AsJson = False) -> None:
+    """Offer a plugin of the running hub no more, also after a restart; calls that run come to their end."""
+    _switch(name, "disable?interrupt=true" if interrupt else "disable", as_json)
+
+
+@app.command()
+def reload(name: Existing, as_json: AsJson = False) -> None:
+    """Read a plugin's folder again."""
+    _switch(name, "reload", as_json)
+
+
+def _switch(name: str, deed: str, as_json: bool) -> None:
+    from urllib.parse import quote
+
+    from apexbridge_trio.cli.hub import call as ask
+    from apexbridge_trio.cli.words import one_line, receipt_words
+
+    said = ask("POST", f"/v1/plugins/{quote(name, safe='')}/{deed}")
+    entries = said if isinstance(said, list) else [said]
+    if as_json:
+        print_json(said)
+    for entry in () if as_json else entries:
+        print(one_line(f"{entry['name']} is {entry['state']}{_remark(entry)}"))
+        for receipt in entry.get("interrupted", ()):
+            print(receipt_words(receipt))
+    if any(entry["state"] == "refused" for entry in entries):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _remark(entry: Mapping[str, Any]) -> str:
+    if entry["state"] == "refused":
+        return f": {entry['lastError']}"
+    running = entry.get("calls", {}).get("running", 0)
+    return f"; {running} of its calls still run" if entry["state"] == "disabled" and running else ""
 
 
 @app.command()

@@ -5,7 +5,7 @@ Only this package runs plugin code and starts processes.
 
 from apexbridge_trio.plugins.inline import PluginHome
 from apexbridge_trio.plugins.permissions import RemindersOf, Reminding
-from apexbridge_trio.plugins.roster import roster
+from apexbridge_trio.plugins.roster import entry_of, roster
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.tool import CallbackAddress, CallContext, Later, Pending, Tool
 from apexbridge_trio.plugins.watch import watch
@@ -21,6 +21,7 @@ __all__ = [
     "RemindersOf",
     "Reminding",
     "Tool",
+    "entry_of",
     "machine_zone",
     "roster",
     "watch",

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from apexbridge_trio.errors import ConfigInvalid, ToolTimeout
+from apexbridge_trio.errors import ConfigInvalid, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins.arguments import ArgumentSchema
 from apexbridge_trio.plugins.boundary import boundary
 from apexbridge_trio.plugins.manifest import DeclaredTool, Manifest
@@ -35,6 +35,8 @@ class PluginTool:
     schema: ArgumentSchema
     run: Run
     tally: Tally = field(default_factory=Tally)
+    # Who has begun with a tool keeps it; this is how it learns that its plugin was switched off.
+    is_on: Callable[[str], bool] = bool
 
     async def call(self, arguments: dict[str, Any], context: CallContext) -> Any | Pending:
         """Check the arguments, run the tool once and return its result, a JSON value.
@@ -45,9 +47,11 @@ class PluginTool:
         for what `Pending` hands over.
 
         Raises:
-            ToolFailed: The arguments do not fit the schema, or the plugin failed.
+            ToolFailed: The arguments do not fit the schema, the plugin failed, or it was switched off.
             ToolTimeout: It had not answered after `max_execution_s`.
         """
+        if not self.is_on(self.plugin):
+            raise ToolFailed(f"The plugin {self.plugin} was switched off.", code="plugin_disabled")
         self.schema.check(arguments)
         # A boundary whatever runs it: what goes wrong with a plugin is never the fault of the request.
         with self.tally.count(), boundary():

@@ -1,6 +1,6 @@
 """What the plugins offer at one moment, and how it is put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from apexbridge_trio.plugins.declared import PluginTool
@@ -21,6 +21,7 @@ class Offer:
         sentences: By plugin, then by language.
         texts: What a prompt can have, by the names that it has there.
         faults: What was not loaded, or not changed: file, key, reason.
+        disabled: By name, what is there and switched off; nothing of it is in the others.
     """
 
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Offer:
     sentences: Mapping[str, Mapping[str, Sentences]] = field(default_factory=dict)
     texts: Mapping[str, StaticText] = field(default_factory=dict)
     faults: Sequence[str] = ()
+    disabled: Mapping[str, Plugin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,16 @@ class OfferBuilder:
 
     Args:
         counted: The tallies of the offer before, by plugin and tool.
+        is_on: Tells of a plugin's name whether it is offered.
 
     Attributes:
         tallies: Those of this one.
     """
 
-    def __init__(self, counted: Mapping[tuple[str, str], Tally]) -> None:
+    def __init__(self, counted: Mapping[tuple[str, str], Tally], is_on: Callable[[str], bool]) -> None:
         self._counted = counted
+        self._is_on = is_on
+        self._disabled: dict[str, Plugin] = {}
         self.tallies: dict[tuple[str, str], Tally] = {}
         self._plugins: dict[str, Plugin] = {}
         self._tools: dict[str, PluginTool] = {}
@@ -83,13 +88,15 @@ class OfferBuilder:
         if double := self._double(plugin):
             self._faults.append(f"{plugin.source}: {double}")
             return False
-        self._plugins[plugin.name] = plugin
+        is_on = self._is_on(plugin.name)
+        (self._plugins if is_on else self._disabled)[plugin.name] = plugin
         for tool in plugin.tools.values():
             # Counted on, whatever was reloaded meanwhile.
             key = (plugin.name, tool.name)
             self.tallies[key] = tally = self._counted.get(key, tool.tally)
-            self._tools[tool.name] = replace(tool, tally=tally)
-        return True
+            if is_on:
+                self._tools[tool.name] = replace(tool, tally=tally, is_on=self._is_on)
+        return is_on
 
     def offer(self, before: Offer) -> Offer:
         """Return the whole; sentences that did not change are the same object as before."""
@@ -105,10 +112,11 @@ class OfferBuilder:
                 for word in (plugin.name, *plugin.placeholders)
             },
             faults=self._faults,
+            disabled=self._disabled,
         )
 
     def _double(self, plugin: Plugin) -> str:
-        if plugin.name in self._plugins:
+        if plugin.name in self._plugins or plugin.name in self._disabled:
             return f'name: there is a plugin "{plugin.name}" already'
         for name in plugin.tools:
             if name in self._tools:

@@ -9,6 +9,8 @@ starting     what it keeps up is not up yet
 running      it is up
 restarting   it was up, and is begun again soon
 failed       it ended too often, and is tried again later
+disabled     an administrator has switched it off: none of its tools is offered,
+             nothing of it is kept up; `calls.running` may still end
 refused      what is in its folder now was not loaded; `lastError` has file, key
              and reason, and what was loaded before is listed beside it
 ===========  ====================================================================
@@ -22,7 +24,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from apexbridge_trio.plugins import legacy, manifest
-from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.shelf import Plugins
 from apexbridge_trio.plugins.supervisor import Keeping
@@ -33,17 +34,17 @@ _DOWN: Final = frozenset({"restarting", "failed"})
 
 def roster(plugins: Plugins) -> list[dict[str, Any]]:
     """Return an entry for each plugin that was found, those that were refused last."""
-    known = [entry_of(plugin, plugins) for plugin in plugins.offer.plugins.values()]
+    offer = plugins.offer
+    known = [entry_of(plugin, plugins) for plugin in (*offer.plugins.values(), *offer.disabled.values())]
     return known + [_refusal(fault) for fault in plugins.faults]
 
 
 def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
     """Return what is told of one plugin."""
     said = plugin.manifest
-    offered = [tool for tool in plugins.offer.tools.values() if isinstance(tool, PluginTool)]
-    tools = [tool for tool in offered if tool.plugin == plugin.name]
-    tallies = [tool.tally for tool in tools]
-    keeping = plugins.keeping(plugin)
+    is_on = plugins.is_on(plugin.name)
+    tallies = plugins.tallies_of(plugin)
+    keeping = plugins.keeping(plugin) if is_on else None
     return {
         "name": plugin.name,
         "displayName": said.display_name or plugin.name,
@@ -52,12 +53,12 @@ def entry_of(plugin: Plugin, plugins: Plugins) -> dict[str, Any]:
         "type": said.type,
         "runtime": said.runtime,
         "network": plugin.network,
-        "state": _state(plugin, keeping),
+        "state": _state(plugin, keeping) if is_on else "disabled",
         "health": _health(tallies, keeping, plugin.note),
         "note": plugin.note,
         "lastError": _last_error(tallies, keeping),
         "restarts": keeping.restarts if keeping else 0,
-        "tools": [tool.name for tool in tools],
+        "tools": list(plugin.tools),
         "calls": _calls(tallies),
         "callSeconds": round(sum(tally.seconds for tally in tallies), 3),
     }

@@ -46,6 +46,7 @@ class Plugins:
     Attributes:
         offer: What there is now.
         port: Where the hub listens, once it does; legacy plugins are told.
+        disabled: Names of plugins that are not offered, whether there are such or not.
     """
 
     def __init__(self, directories: Sequence[Path], ongoing: Ongoing) -> None:
@@ -53,6 +54,7 @@ class Plugins:
         self.ongoing = ongoing
         self.offer = Offer()
         self.port = 0
+        self.disabled: set[str] = set()
         self._places: dict[Path, Place] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._supervisor = Supervisor()
@@ -72,6 +74,7 @@ class Plugins:
         kill_grace_s: float = 2.0,
         mcp: Sequence[config.Mcp] = (),
         reminders: RemindersOf | None = None,
+        disabled: Iterable[str] = (),
     ) -> Self:
         """Open every folder that has a manifest; a bad one is a fault and the rest load.
 
@@ -86,8 +89,10 @@ class Plugins:
             kill_grace_s: Seconds between SIGTERM and SIGKILL for a plugin's processes.
             mcp: Servers that the config mounts.
             reminders: What a plugin with that permission has, for who calls it; None: there are none here.
+            disabled: Names of plugins that are not offered.
         """
         plugins = cls(directories, Ongoing())
+        plugins.disabled.update(disabled)
         opener = Opener(
             state,
             clock,
@@ -134,7 +139,7 @@ class Plugins:
 
     def exchange(self) -> None:
         """Put what the places hold into a new offer, at once."""
-        built = OfferBuilder(self._tallies)
+        built = OfferBuilder(self._tallies, self.is_on)
         wanted: list[Standing] = []
         for place in self._in_order():
             if built.add(place):
@@ -143,6 +148,23 @@ class Plugins:
         self._supervisor.want(wanted)
         self._exchanged.set()
         self._exchanged = trio.Event()
+
+    def is_on(self, name: str) -> bool:
+        """Tell whether a plugin of that name is offered."""
+        return name not in self.disabled
+
+    def switch(self, name: str, *, on: bool) -> None:
+        """Offer a plugin again, or no more, at once.
+
+        Switched off it takes no new call, not even of a turn that began with its tools; calls that
+        run go on, and what it keeps up ends with the last of them.
+        """
+        (self.disabled.discard if on else self.disabled.add)(name)
+        self.exchange()
+
+    def found(self, name: str) -> Plugin | None:
+        """Return a plugin of that name, switched off or not."""
+        return self.offer.plugins.get(name) or self.offer.disabled.get(name)
 
     async def exchanged(self) -> None:
         """Wait until the offer is another one."""
@@ -159,6 +181,10 @@ class Plugins:
     def on_failed(self, failed: Callable[[str, str], None]) -> None:
         """Have somebody told of what is to stay up and ends too often: the plugin's name, and why."""
         self._supervisor.failed = failed
+
+    def tallies_of(self, plugin: Plugin) -> list[Tally]:
+        """Return the counts of its tools."""
+        return [tally for (name, _), tally in self._tallies.items() if name == plugin.name]
 
     @property
     def tools(self) -> Mapping[str, Tool]:

@@ -14,6 +14,7 @@ from apexbridge_trio.store.nodes import (
     change_of,
     row_of,
 )
+from apexbridge_trio.store.plugins import PluginRows
 from apexbridge_trio.store.reminders import ReminderRecord, ReminderRows, RunRecord
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 from apexbridge_trio.store.triggers import FiringKind, FiringRecord, FiringRows
@@ -34,6 +35,7 @@ __all__ = [
     "NodeTaskRecord",
     "NodeTaskState",
     "Notice",
+    "PluginRows",
     "ReminderRecord",
     "ReminderRows",
     "RunRecord",

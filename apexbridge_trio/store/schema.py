@@ -187,5 +187,9 @@ MIGRATIONS: Final = (
     ALTER TABLE keys ADD COLUMN expired_ms INTEGER;
     CREATE INDEX keys_by_time ON keys (created_ms, id);
     CREATE INDEX keys_that_expire ON keys (expires_ms) WHERE expires_ms IS NOT NULL;
+    CREATE TABLE disabled_plugins (
+        name TEXT PRIMARY KEY,
+        since_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
     """,
 )

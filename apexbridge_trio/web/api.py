@@ -110,7 +110,7 @@ def _add_metrics(app: QuartTrio, hub: Hub) -> None:
     @app.get(METRICS)
     async def metrics() -> Response:
         require_watcher(hub, current_arrival())
-        return Response(metrics_text(hub), content_type=CONTENT_TYPE)
+        return Response(await metrics_text(hub), content_type=CONTENT_TYPE)
 
 
 def _add_models(app: QuartTrio, hub: Hub) -> None:

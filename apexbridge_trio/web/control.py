@@ -1,13 +1,14 @@
 """What only an administrator sees and does: the plugins, for now."""
 
 from pathlib import Path
+from typing import Any
 
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 
-from apexbridge_trio.errors import NotFound
+from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.plugins import Plugins, roster
+from apexbridge_trio.plugins import Plugins, entry_of, roster
 from apexbridge_trio.web.replies import reply
 
 
@@ -18,6 +19,16 @@ def add_plugins(app: QuartTrio, hub: Hub) -> None:
     async def plugins() -> Response:
         return reply(roster(hub.plugins))
 
+    @app.post("/v1/plugins/<name>/enable")
+    async def enable(name: str) -> Response:
+        await hub.switches.enable(name)
+        return reply(_switched(hub, name))
+
+    @app.post("/v1/plugins/<name>/disable")
+    async def disable(name: str) -> Response:
+        stopped = await hub.switches.disable(name, interrupt=_wants_interrupt())
+        return reply(_switched(hub, name) | {"interrupted": stopped})
+
     @app.post("/v1/plugins/<name>/reload")
     async def reload(name: str) -> Response:
         folder = folder_of(hub.plugins, name)
@@ -26,14 +37,29 @@ def add_plugins(app: QuartTrio, hub: Hub) -> None:
         return reply([entry for entry in roster(hub.plugins) if entry["name"] in names])
 
 
+def _switched(hub: Hub, name: str) -> dict[str, Any]:
+    """Say how a plugin is that was there a moment ago."""
+    plugin = hub.plugins.found(name)
+    if plugin is None:
+        raise NotFound(f"The plugin {name!r} was removed meanwhile.")
+    return entry_of(plugin, hub.plugins)
+
+
+def _wants_interrupt() -> bool:
+    value = request.args.get("interrupt", "false")
+    if value not in {"true", "1", "false", "0"}:
+        raise BadRequest("interrupt: expected true or false.", param="interrupt")
+    return value in {"true", "1"}
+
+
 def folder_of(plugins: Plugins, name: str) -> Path:
     """Return the folder of a plugin, by the plugin's name or, of one that was refused, the folder's.
 
     Raises:
         NotFound: There is none; what the config declares has no folder.
     """
-    if name in plugins.offer.plugins:
-        folder = plugins.offer.plugins[name].source.parent
+    if (found := plugins.found(name)) is not None:
+        folder = found.source.parent
         if folder.parent in plugins.directories:
             return folder
     for directory in plugins.directories:

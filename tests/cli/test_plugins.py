@@ -139,6 +139,35 @@ def test_a_new_text_passes_its_test_and_can_be_read(run: Run, tmp_path: Path, la
     assert json.loads(call(run, "mine", config=config).out).startswith("This machine has been up for ")
 
 
+@pytest.mark.parametrize("lang", ["python", "node", "sh"])
+def test_a_new_service_passes_its_test_and_the_check(run: Run, tmp_path: Path, lang: str) -> None:
+    run("plugins", "new", "mine", "--type", "service", "--lang", lang, "--into", str(tmp_path))
+    folder = tmp_path / "mine"
+    command = [sys.executable, "-m", "unittest"]
+    tested = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NET_S, check=False)
+    assert (tested.returncode, "Ran 1 test" in tested.stderr) == (0, True), tested.stderr
+    assert run("plugins", "check", str(folder)).out == f"{folder} is good\n"
+
+
+def test_plugins_of_the_hub_are_switched_off_and_on(hub: FakeHub, run: Run) -> None:
+    calls = {"running": 1}
+    receipt = {"requestId": "r/lamp", "tookMs": 3, "notStopped": [], "interrupted": True, "branches": []}
+    off = {"name": "lamp", "state": "disabled", "calls": calls, "interrupted": [receipt]}
+    hub.answers["POST /v1/plugins/lamp/disable"] = Reply(off | {"interrupted": []})
+    hub.answers["POST /v1/plugins/lamp/disable?interrupt=true"] = Reply(off | {"calls": {"running": 0}})
+    hub.answers["POST /v1/plugins/lamp/enable"] = Reply({"name": "lamp", "state": "ready", "calls": calls})
+    refused = {"name": "lamp", "state": "refused", "lastError": "plugin.toml: no"}
+    hub.answers["POST /v1/plugins/lamp/reload"] = Reply([refused])
+    assert run("plugins", "disable", "lamp").out == "lamp is disabled; 1 of its calls still run\n"
+    stopped = run("plugins", "disable", "lamp", "--interrupt").out
+    assert stopped == "lamp is disabled\nr/lamp stopped in 3 ms\n"
+    assert run("plugins", "enable", "lamp").out == "lamp is ready\n"
+    ran = run("plugins", "reload", "lamp")
+    assert (ran.code, ran.out) == (1, "lamp is refused: plugin.toml: no\n")
+    assert json.loads(run("plugins", "enable", "lamp", "--json").out)["state"] == "ready"
+    assert run("plugins", "enable", "no/such").code == 5
+
+
 def test_a_text_that_can_not_be_had_is_a_failure(run: Run, folder: Path) -> None:
     ran = call(
         run, "probe", config=write(folder, 'print(\'{"status": "error", "error": "no ink"}\')', kind="static")

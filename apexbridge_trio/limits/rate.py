@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 DAY_S: Final = 86_400.0
-# Of a sum of steps, what rounding leaves.
-_ROUNDING: Final = 1e-9
+# Of a sum of steps what rounding leaves, with a clock that has run for years: seconds, and parts of one.
+_ROUNDING: Final = 1e-6
+_ROUNDING_PARTS: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Rate:
 
     def remaining(self, now: float) -> int:
         """Return how many may be taken at once, now."""
-        return int((60.0 - max(0.0, self._free_at - now)) / self._step_s + _ROUNDING)
+        return int((60.0 - max(0.0, self._free_at - now)) / self._step_s + _ROUNDING_PARTS)
 
     def ask(self, now: float) -> Standing:
         """Take one if one may be taken, and say how that leaves things."""

@@ -1,0 +1,49 @@
+"""No byte of one tenant reaches another, and what is another's is as if it were not there."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apexbridge_trio.events import Event, Events, Kind
+from apexbridge_trio.identity import Principal
+from tests.harness.tenants import MARKS, open_tenants
+
+
+async def test_random_traffic_of_three_tenants_does_not_cross(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_tenants(tmp_path, seed=6) as tenants:
+        await tenants.run(400)
+        assert len(tenants.done) == 14
+        assert len(tenants.pairs) > 15
+
+
+async def test_a_door_left_open_is_seen(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Principal, "may_see", lambda *_: True)
+    with pytest.raises(BaseExceptionGroup) as seen:
+        async with open_tenants(tmp_path, seed=6) as tenants:
+            await tenants.run(400)
+    assert seen.group_contains(AssertionError, match=" sees | == ")
+
+
+async def test_an_event_told_to_all_is_seen(tmp_path: Path, autojump_clock: object) -> None:
+    with pytest.raises(BaseExceptionGroup) as seen:
+        async with open_tenants(tmp_path, seed=6) as tenants:
+            events, names = tenants.world.hub.events, [f"t-{mark}" for mark in MARKS.values()]
+
+            def publish(kind: Kind, owner: Principal, data: Any, **chat: Any) -> Event:
+                told = [
+                    Events.publish(events, kind, replace(owner, tenant_id=one), data, **chat) for one in names
+                ]
+                return told[0]
+
+            events.publish = publish  # type: ignore[method-assign]
+            await tenants.run(400)
+    assert seen.group_contains(AssertionError, match=" sees ")
+
+
+def test_marks_have_no_letter_in_common() -> None:
+    letters = [set(mark) for mark in MARKS.values()]
+    assert len(set.union(*letters)) == sum(map(len, letters))

@@ -1,0 +1,147 @@
+"""A hub that ends at any moment of a firing, and the next one on the same state directory."""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import trio
+
+from apexbridge_trio.store import Store
+from tests.harness.kill import kill_at_every_step
+from tests.triggers.place import Place
+from tests.triggers.test_triggers import trigger
+
+LOST = {"on": "task.status", "when": {"state": "lost"}}
+ALL = [
+    trigger("say", **LOST, do="alert", text="{taskId} is lost"),
+    trigger("act", **LOST, do="tool", tool="lamp"),
+    trigger("ask", **LOST, do="chat", prompt="what now?"),
+    trigger("hook", **LOST, do="webhook", url="https://hooks.test/"),
+]
+UNKNOWN = "The hub ended while this ran; it may have run, in part or as a whole, and is not run again."
+
+
+async def test_a_webhook_that_was_not_taken_is_sent_by_the_next_hub_with_the_same_id(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(10)
+    assert (len(place.webhooks.sent), place.rows()) == (2, 1)
+    place.webhooks.is_up = True
+    async with place.hub():
+        await trio.sleep(100)
+    assert len(place.webhooks.took) == 1
+    assert set(place.webhooks.sent) == set(place.webhooks.took)
+    assert (place.rows(), place.owed()) == (0, [])
+
+
+async def test_what_ran_when_the_hub_was_gone_is_told_and_not_run_again(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    place = Place(tmp_path, ALL[1:3])
+    place.actions.holds = True
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+    assert (len(place.actions.ran), place.rows()) == (2, 2)
+    for _ in range(2):
+        async with place.hub():
+            await trio.sleep(100)
+        assert (len(place.actions.ran), place.rows(), place.owed()) == (2, 0, [UNKNOWN] * 2)
+
+
+async def test_what_had_not_begun_is_done_by_the_next_hub(tmp_path: Path, autojump_clock: Any) -> None:
+    place = Place(tmp_path, ALL[1:2])
+    place.actions.holds = True
+    async with place.hub() as rooms:
+        for number in range(20):
+            rooms.lose(f"t{number}")
+        await trio.sleep(1)
+    assert (len(place.actions.ran), place.rows()) == (16, 20)
+    place.actions.holds = False
+    async with place.hub():
+        await trio.sleep(1)
+    assert (len(set(place.actions.ran)), len(place.actions.ran), place.rows()) == (20, 20, 0)
+
+
+async def test_a_drain_keeps_a_webhook_and_ends_what_runs(tmp_path: Path, autojump_clock: Any) -> None:
+    place = Place(tmp_path, ALL[1:])
+    place.actions.holds = True
+    async with place.hub() as rooms:
+        rooms.flights.is_draining = True
+        rooms.lose("t1")
+        await trio.sleep(100)
+        assert (place.actions.ran, place.webhooks.sent) == ([], []), "nothing is begun"
+    assert place.rows() == 3
+    place.actions.holds = False
+    async with place.hub():
+        await trio.sleep(1)
+    assert (len(place.actions.ran), len(place.webhooks.took), place.rows()) == (2, 1, 0)
+
+
+async def test_a_hub_that_is_cut_before_each_step(tmp_path: Path, autojump_clock: Any) -> None:
+    places: list[Place] = []
+    fired = 0
+
+    async def scenario() -> None:
+        nonlocal fired
+        fired = 0
+        place = Place(tmp_path / str(len(places)), ALL)
+        place.state.mkdir()
+        places.append(place)
+        async with place.hub() as rooms:
+            rooms.lose("t1")
+            fired = 1
+            await trio.sleep(20)
+
+    async def ended(_is_whole: bool) -> None:
+        place = places[-1]
+        async with place.hub():
+            await trio.sleep(100)
+        assert place.rows() == 0
+        assert len(place.actions.ran) == len(set(place.actions.ran)), "begun at most once"
+        assert len(set(place.webhooks.took)) == fired, "taken at least once, by its id exactly once"
+        told = place.owed()
+        assert told.count("t1 is lost") == fired
+        assert told.count("done") + told.count(UNKNOWN) == 1 + fired if fired else not told
+        assert len(told) <= 3
+
+    assert await kill_at_every_step(scenario, ended) > 5
+
+
+class Broken(Store):
+    """A store whose `fails_at`th write from now raises, and all after it: the hub is gone."""
+
+    fails_at = 10**9
+
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
+        if not sql.lstrip().startswith(("SELECT", "PRAGMA")):
+            Broken.fails_at -= 1
+        if Broken.fails_at < 0:
+            raise apsw.IOError("the disk is gone")
+        return super().execute(sql, values)
+
+
+@pytest.mark.parametrize("fails_at", range(12))
+async def test_a_disk_that_is_gone_before_each_write(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    place = Place(tmp_path, ALL[1:], store_type=Broken)
+    monkeypatch.setattr(Broken, "fails_at", 10**9)
+    async with place.hub() as rooms:
+        Broken.fails_at = fails_at
+        rooms.lose("t1")
+        await trio.sleep(20)
+    Broken.fails_at = 10**9
+    async with place.hub():
+        await trio.sleep(100)
+    assert place.rows() == 0
+    assert len(place.actions.ran) == len(set(place.actions.ran))
+    assert len(set(place.webhooks.took)) <= 1
+    assert len(place.owed()) <= 2
+    if fails_at >= 3:  # all three were on disk
+        assert (len(place.owed()), len(set(place.webhooks.took))) == (2, 1)

@@ -345,7 +345,7 @@ class Flights:
 
     def interrupt_where(self, chosen: Callable[[Flight], bool], reason: str) -> list[Stop]:
         """Stop every flight that is chosen, whoever's, and what is below it; returns at once."""
-        return [self._stop(flight, reason) for flight in list(self.all()) if chosen(flight)]
+        return [self.stop(flight, reason) for flight in list(self.all()) if chosen(flight)]
 
     def interrupt_all(self, reason: str) -> list[Stop]:
         """Stop what ends with this hub, as at the end of a drain."""

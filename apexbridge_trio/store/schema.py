@@ -167,6 +167,8 @@ MIGRATIONS: Final = (
     CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
     WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)
     BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    """,
+    """
     CREATE TABLE firings (
         id TEXT PRIMARY KEY,
         trigger_name TEXT NOT NULL,
@@ -187,6 +189,8 @@ MIGRATIONS: Final = (
     ALTER TABLE keys ADD COLUMN expired_ms INTEGER;
     CREATE INDEX keys_by_time ON keys (created_ms, id);
     CREATE INDEX keys_that_expire ON keys (expires_ms) WHERE expires_ms IS NOT NULL;
+    """,
+    """
     CREATE TABLE disabled_plugins (
         name TEXT PRIMARY KEY,
         since_ms INTEGER NOT NULL

@@ -5,11 +5,12 @@ import json
 from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.events import EVENTS
 from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, scopes_of
+from apexbridge_trio.web.logs import LOGS
 from apexbridge_trio.web.openapi import OPERATIONS, document
 from tests.harness.world import open_world
 
 # What `Front` answers before Quart is asked.
-BEFORE_QUART = {("GET", EVENTS), ("POST", f"{CALLBACKS}/{{plugin}}/{{task_id}}")} | {
+BEFORE_QUART = {("GET", EVENTS), ("GET", LOGS), ("POST", f"{CALLBACKS}/{{plugin}}/{{task_id}}")} | {
     ("POST", path) for path in CHAT_PATHS
 }
 

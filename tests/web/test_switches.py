@@ -34,7 +34,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def bearer(world: World, *scopes: str, **more: str) -> str:
+def bearer(world: World, *scopes: str, **more: Any) -> str:
     return f"Authorization: Bearer {world.hub.keys.create(scopes=list(scopes), **more)[0]}"
 
 

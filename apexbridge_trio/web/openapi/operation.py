@@ -19,6 +19,11 @@ class Query:
     schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
+def how_many(most: int) -> Query:
+    """Return the bound of a page."""
+    return Query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": most})
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A method of a path.

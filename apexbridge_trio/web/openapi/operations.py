@@ -5,9 +5,9 @@ from typing import Any, Final
 from apexbridge_trio.protocol.client import InterruptRequest
 from apexbridge_trio.protocol.openai import ChatRequest
 from apexbridge_trio.reminders.wanted import Wanted
-from apexbridge_trio.store.audit import MOST_LISTED
 from apexbridge_trio.web.notices import NotificationRequest
 from apexbridge_trio.web.openapi import shapes
+from apexbridge_trio.web.openapi.care import CARE
 from apexbridge_trio.web.openapi.operation import Operation, Query
 from apexbridge_trio.web.tasks import STATES, TaskRequest
 
@@ -127,22 +127,4 @@ TOLD: Final = [
     Operation("GET", "/v1/reminders/{reminder_id}", "One reminder.", {200: shapes.ReminderEntry}),
     Operation("DELETE", "/v1/reminders/{reminder_id}", "Remove a reminder.", {200: shapes.ReminderEntry}),
 ]
-CARE: Final = [
-    Operation("GET", "/v1/plugins", "The plugins there are.", {200: list[shapes.PluginEntry]}),
-    Operation("POST", "/v1/plugins/{name}/reload", "Read its folder anew.", {200: list[shapes.PluginEntry]}),
-    Operation(
-        "GET",
-        "/v1/audit",
-        "Who changed what, when, from where.",
-        {200: shapes.AuditPage},
-        query=(
-            Query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}),
-            Query("before", "Only those before this number.", {"type": "integer", "minimum": 1}),
-            Query("action", "Only of this kind."),
-        ),
-    ),
-    Operation("GET", "/metrics", "What Prometheus reads.", {200: None}, text="text/plain"),
-    Operation("GET", "/openapi.json", "This document.", {200: dict[str, Any]}),
-]
-
 OPERATIONS: Final = [*HEALTH, *CHATS, *NODES, *TASKS, *TOLD, *CARE]

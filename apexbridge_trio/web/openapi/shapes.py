@@ -242,6 +242,49 @@ class Taken(Reply):
     duplicate: bool | UnsetType = UNSET
 
 
+class KeyEntry(Reply):
+    """What is kept of a key; never the key."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    tenant_id: str
+    family_id: str | None
+    state: str
+    expires_at: Millis | None
+    last_used_at: Millis | None
+    revoked_at: Millis | None
+    open: int
+
+
+class NewKey(KeyEntry):
+    """A key that was made; it is not shown again."""
+
+    key: str
+
+
+class KeyPage(Reply):
+    """Keys, the oldest first; `next` is `after` of the next page."""
+
+    keys: list[KeyEntry]
+    next: str | None
+
+
+class TriggerEntry(Reply):
+    """A trigger, and how it stands."""
+
+    name: str
+    tenant_id: str
+    on: str
+    do: str
+    state: Literal["armed", "muted", "disabled"]
+    reason: str | None
+    muted_until: Millis | None
+    last_fired_at: Millis | None
+    fired: int
+    failed: int
+
+
 class AuditEntry(Reply):
     """One change: who, what, when, from where."""
 

@@ -21,9 +21,7 @@ PLUGINS: Final = [
     Operation("POST", "/v1/plugins/{name}/reload", "Read its folder anew.", {200: list[shapes.PluginEntry]}),
 ]
 KEYS: Final = [
-    Operation(
-        "POST", "/v1/keys", "Make a key; it is shown this once.", {201: shapes.NewKey}, body=KeyRequest
-    ),
+    Operation("POST", "/v1/keys", "Make a key, shown this once.", {201: shapes.NewKey}, body=KeyRequest),
     Operation(
         "GET",
         "/v1/keys",
@@ -36,9 +34,7 @@ KEYS: Final = [
         ),
     ),
     Operation("GET", "/v1/keys/{key_id}", "One key.", {200: shapes.KeyEntry}),
-    Operation(
-        "DELETE", "/v1/keys/{key_id}", "Revoke a key, and end what it has open.", {200: shapes.KeyEntry}
-    ),
+    Operation("DELETE", "/v1/keys/{key_id}", "Revoke it, and end what it has open.", {200: shapes.KeyEntry}),
 ]
 CARE: Final = [
     *PLUGINS,

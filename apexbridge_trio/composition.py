@@ -72,7 +72,6 @@ def open_hub(
         was_used = (state / results.FOLDER).is_dir()
         store = stack.enter_context(Store(state, check_s=CHECK_S, was_used=was_used))
         logs = stack.enter_context(Logs.opened())
-        store = stack.enter_context(Store(state))
         # A connection of its own, as its thread writes while the loop reads.
         written = stack.enter_context(Store(state))
         journal = Journal(written)
@@ -105,8 +104,7 @@ def open_hub(
             now=now,
         )
         switches = Switches(plugins, flights, journal, PluginRows(written))
-        keys = Keys(store)
-        keys, limiter = Keys(store), Limiter(config.limits)
+        limiter = Limiter(config.limits)
         keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
         keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
         hub = Hub(
@@ -135,9 +133,8 @@ def open_hub(
             switches=switches,
         )
         reminders.actions = triggers.firings.actions = Actions(
-            models, config.chat, hub.toolbox, may_act=partial(_may_act, keys), events=events
+            models, config.chat, hub.toolbox, partial(_may_act, keys), limiter, events
         )
-        reminders.actions = Actions(models, config.chat, hub.toolbox, partial(_may_act, keys), limiter)
         yield hub
 
 

@@ -46,7 +46,6 @@ class Front:
             with bind(request_id=arrival.request_id):
                 await self._serve(arrival, scope, receive, send)
         finally:
-            _write_line(arrival)
             count(self._hub.measures, arrival)
             with doing(_whose(arrival), arrival.request_id):
                 _write_line(arrival)

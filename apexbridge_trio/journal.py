@@ -79,6 +79,14 @@ class Entry(Generic[T]):
             Exception: Whatever the work raised; nothing of this work was written.
         """
         await self._told.wait()
+        return self.done()
+
+    def done(self) -> T:
+        """Return what the work returned, once it is written: at once, where no journal runs.
+
+        Raises:
+            Exception: As `wait`.
+        """
         if self._fault is not None:
             raise self._fault
         return self._values[0]

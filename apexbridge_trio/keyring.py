@@ -182,7 +182,6 @@ class Keyring:
         # First the flights: who waits for them is told why before its connection ends.
         stops = self._flights.interrupt_of(key_id, reason)
         gone = self._openings.stop(key_id, reason, but=but)
-        self._keys.used.pop(key_id, None)
         if stops or gone:
             log.info(
                 "what a key had open was ended", key=key_id, reason=reason, flights=len(stops), open=len(gone)
@@ -226,6 +225,10 @@ class Keyring:
 
             self._journal.post(partial(self._written.note_uses, uses), failed=again)
 
+    def records(self) -> list[KeyRecord]:
+        """Return what is kept of every key ever made, oldest first."""
+        return self._keys.records()
+
     def find(self, key_id: str) -> KeyRecord | None:
         """Return what is kept of a key."""
         return self._store.key(key_id)
@@ -260,6 +263,17 @@ class Keyring:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
+
+
+def entry_of(keyring: Keyring, record: KeyRecord) -> dict[str, Any]:
+    """Write what is known of a key as ``GET /v1/keys`` shows it; the key itself is not kept."""
+    return {
+        "id": record.id,
+        **summary_of(record),
+        "state": keyring.state_of(record),
+        "lastUsedAt": keyring.last_used_ms(record),
+        "revokedAt": record.revoked_ms,
+    }
 
 
 def summary_of(record: KeyRecord) -> dict[str, Any]:

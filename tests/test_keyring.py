@@ -15,6 +15,7 @@ from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.openings import LAST_WORDS_S, Openings
 from apexbridge_trio.store import Store
 from tests.clients.test_channel import settled
+from tests.fakes.memory import MemoryStream
 from tests.harness.client import listening
 from tests.harness.journal import broken
 from tests.harness.node import connected, joined, key_for
@@ -126,6 +127,26 @@ class TestWhatItWasDoing:
             await revoke(world, id_of(key))
             *_, last = events(await http.reply())
             assert (last["choices"][0]["finish_reason"], last["apex"]) == ("stop", {"interrupted": True})
+
+    async def test_a_stream_that_is_not_read_is_cut_after_a_while(
+        self, tmp_path, autojump_clock, revoke, monkeypatch
+    ):
+        send_all = MemoryStream.send_all
+
+        async def send_slowly(stream, data):
+            if b'"chatcmpl_' in data:  # the hub's own; the client has stopped reading
+                await trio.sleep_forever()
+            await send_all(stream, data)
+
+        async with watched(tmp_path) as world, world.client() as http:
+            key = key_for(world, "chat")
+            monkeypatch.setattr(MemoryStream, "send_all", send_slowly)
+            await http.chat(say("x", "endless:50", stream=True), bearer(key))
+            await trio.sleep(1)
+            with trio.fail_after(LAST_WORDS_S * 2 + 5):
+                await revoke(world, id_of(key))
+                await settled(lambda: world.look() == QUIET)
+                await settled(lambda: world.hub.openings.counts()[id_of(key)] == 0)
 
     async def test_a_node_worked_for_it(self, tmp_path, autojump_clock, revoke):
         async with watched(tmp_path) as world, joined(world) as node, world.client() as http:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from apexbridge_trio.cli.exits import Exit, Failure
-from apexbridge_trio.cli.keys import Family, Tenant, open_keys
+from apexbridge_trio.cli.keyring import open_keyring, the_user
+from apexbridge_trio.cli.keys import Family, Tenant
 from apexbridge_trio.cli.options import AsJson, ConfigFile, StateDirectory, print_json
 
 NodeName = Annotated[str, typer.Argument(metavar="NAME", help="What the node is called.")]
@@ -41,8 +42,11 @@ def invite(
 
     _check_name(name)
     address = find_address(hub, config, state)
-    with open_keys(state) as (keys, directory):
-        key, record = keys.create(scopes=["node"], tenant_id=tenant, family_id=family, name=name)
+    with open_keyring(state) as (keyring, directory):
+        key, record, written = keyring.create(
+            the_user(), scopes=["node"], tenant_id=tenant, family_id=family, name=name
+        )
+        written.done()
     line = joining_line(key, name, address.url)
     if as_json:
         told = {"name": name, "hub": address.url, "keyId": record.id, "key": key, "command": line}

@@ -1,24 +1,17 @@
-"""``keys``: made, listed and revoked in the state directory, with the hub running or not."""
+"""``keys``: made, listed and revoked, at the hub or in its state directory."""
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from apexbridge_trio.cli.exits import Exit, Failure
-from apexbridge_trio.cli.options import AsJson, StateDirectory, print_json
-
-if TYPE_CHECKING:
-    from apexbridge_trio.identity import Keys
-    from apexbridge_trio.store import KeyRecord
+from apexbridge_trio.cli.options import AsJson, StateDirectory, print_json, seconds_of
 
 app = typer.Typer(
-    name="keys", help="Make, list and revoke keys; a running hub obeys at once.", no_args_is_help=True
+    name="keys",
+    help="Make, list and revoke keys; a running hub obeys at once, and ends what a revoked one has open.",
+    no_args_is_help=True,
 )
 
 Scopes = Annotated[
@@ -27,7 +20,13 @@ Scopes = Annotated[
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose it is; tenants see nothing of each other.")]
 Family = Annotated[str | None, typer.Option("--family", help="Who within the tenant.")]
 Name = Annotated[str, typer.Option("--name", help="What you call it.")]
+Expires = Annotated[
+    str | None, typer.Option("--expires", metavar="SPAN", help="Good for so long only: 12h, 30d, 1d12h.")
+]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows.")]
+
+_HEADS = ("ID", "NAME", "TENANT", "FAMILY", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "REVOKED")
+_COLUMNS = ("id", "name", "tenantId", "familyId", "scopes", "created", "expires", "lastUsed", "revoked")
 
 
 @app.command()
@@ -36,72 +35,68 @@ def create(
     tenant: Tenant = "default",
     family: Family = None,
     name: Name = "",
+    expires: Expires = None,
     state: StateDirectory = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once."""
-    with open_keys(state) as (keys, directory):
-        key, record = keys.create(scopes=scope, tenant_id=tenant, family_id=family, name=name)
+    from apexbridge_trio.cli.keyring import make_key
+
+    expires_s = None if expires is None else seconds_of("--expires", expires)
+    made, where = make_key(state, expires_s, scopes=scope, tenant_id=tenant, family_id=family, name=name)
     if as_json:
-        print_json({"key": key, **_shown(record)})
+        print_json({"key": made["key"], **_shown(made)})
     else:
-        print(key)
-    print(f"key {record.id} is kept as a hash in {directory}; it is not shown again", file=sys.stderr)
+        print(made["key"])
+    print(f"key {made['id']} is kept as a hash {where}; it is not shown again", file=sys.stderr)
 
 
 @app.command("list")
 def list_(state: StateDirectory = None, as_json: AsJson = False) -> None:
     """List what is known of the keys; they themselves are not kept."""
-    with open_keys(state) as (keys, _directory):
-        records = [_shown(record) for record in keys.records()]
+    from apexbridge_trio.cli.keyring import list_keys
+
+    listed = [_shown(entry) for entry in list_keys(state)]
     if as_json:
-        print_json(records)
+        print_json(listed)
         return
     from apexbridge_trio.cli.tables import print_table
 
-    columns = ("id", "name", "tenantId", "familyId", "scopes", "created", "revoked")
-    rows = [[_cell(one[column]) for column in columns] for one in records]
-    print_table(("ID", "NAME", "TENANT", "FAMILY", "SCOPES", "CREATED", "REVOKED"), rows)
+    print_table(_HEADS, [[_cell(one[column]) for column in _COLUMNS] for one in listed])
 
 
 @app.command()
 def revoke(key_id: KeyId, state: StateDirectory = None, as_json: AsJson = False) -> None:
-    """Make a key worthless, at once and for ever."""
-    with open_keys(state) as (keys, _directory):
-        if not keys.revoke(key_id):
-            raise Failure(f"there is no good key with the id {key_id!r}", Exit.NOT_FOUND)
+    """Make a key worthless, at once and for ever; what it has open ends within a second."""
+    from apexbridge_trio.cli.keyring import revoke_key
+
+    receipt = revoke_key(state, key_id)
+    told: dict[str, Any] = {
+        name: receipt[name]
+        for name in ("closed", "notClosed", "interrupted", "notStopped")
+        if name in receipt
+    }
     if as_json:
-        print_json({"id": key_id, "revoked": True})
-    else:
-        print(f"key {key_id} is revoked", file=sys.stderr)
+        print_json({"id": key_id, "revoked": True, **told})
+        return
+    print(f"key {key_id} is revoked{_ended(told)}", file=sys.stderr)
+    for path in told.get("notStopped", ()):
+        print(f"  not stopped yet: {path}", file=sys.stderr)
 
 
-@contextmanager
-def open_keys(state: Path | None) -> "Iterator[tuple[Keys, Path]]":
-    """Open the keys of a state directory; the hub of it may be running.
-
-    Raises:
-        ConfigInvalid: There is no such directory, and it can not be made.
-        StoreUnusable: Its database can not be opened.
-    """
-    from apexbridge_trio.config import state_directory
-    from apexbridge_trio.identity import Keys
-    from apexbridge_trio.store import Store
-
-    directory = state_directory(state, os.environ)
-    with Store(directory) as store:
-        yield Keys(store), directory
+def _ended(told: dict[str, Any]) -> str:
+    if not told:
+        return ""
+    return f"; {told['closed']} connections closed, {len(told['interrupted'])} requests interrupted"
 
 
-def _shown(record: "KeyRecord") -> dict[str, Any]:
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": record.id,
-        "name": record.name,
-        "tenantId": record.tenant_id,
-        "familyId": record.family_id,
-        "scopes": sorted(record.scopes),
-        "created": _iso(record.created_ms),
-        "revoked": None if record.revoked_ms is None else _iso(record.revoked_ms),
+        **{name: entry[name] for name in ("id", "name", "tenantId", "familyId", "scopes", "state")},
+        "created": _iso(entry["createdAt"]),
+        "expires": _iso(entry["expiresAt"]),
+        "lastUsed": _iso(entry["lastUsedAt"]),
+        "revoked": _iso(entry["revokedAt"]),
     }
 
 
@@ -109,5 +104,5 @@ def _cell(value: str | list[str] | None) -> str:
     return " ".join(value) if isinstance(value, list) else value or ""
 
 
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+def _iso(ms: int | None) -> str | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")

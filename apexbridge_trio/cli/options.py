@@ -1,6 +1,7 @@
 """Options that several commands have, and how a result is printed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,21 @@ StateDirectory = Annotated[
         "--state", help="The state directory. Default: $STATE_DIRECTORY, ~/.local/state/apexbridge."
     ),
 ]
+
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds_of(option: str, span: str) -> float:
+    """Read a span of time.
+
+    Raises:
+        Failure: It is none.
+    """
+    if not re.fullmatch(rf"(?:{_SPAN.pattern})+", span):
+        raise Failure(f"{option}: {span!r} is no span of time, such as 90s, 10m, 1h30m or 2d", Exit.USAGE)
+    return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(span))
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,5 @@
 """``reminders``: listed, set and removed."""
 
-import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,16 +8,13 @@ from urllib.parse import quote
 import typer
 
 from apexbridge_trio.cli.exits import Exit, Failure
-from apexbridge_trio.cli.options import AsJson, Watch, json_object, print_json
+from apexbridge_trio.cli.options import AsJson, Watch, json_object, print_json, seconds_of
 from apexbridge_trio.cli.showing import listing_options_go_behind, show
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(name="reminders", help="List reminders, set and remove them.")
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Missed(StrEnum):
@@ -80,7 +76,12 @@ def add(  # noqa: PLR0913, PLR0917  # a command's options
     from apexbridge_trio.cli.hub import call
 
     action = {"chat": chat, "tool": tool, "args": None if args is None else json_object(args)}
-    wanted = {"at": at, "in": None if in_ is None else _seconds(in_), "cron": cron, "timezone": timezone}
+    wanted = {
+        "at": at,
+        "in": None if in_ is None else seconds_of("--in", in_),
+        "cron": cron,
+        "timezone": timezone,
+    }
     body = {"text": text, **_given(wanted), "missed": missed.value, "action": _given(action)}
     told = call("POST", "/v1/reminders", body)
     if as_json:
@@ -109,12 +110,6 @@ def remove(reminder_id: ReminderId, as_json: AsJson = False) -> None:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _seconds(span: str) -> float:
-    if not re.fullmatch(rf"(?:{_SPAN.pattern})+", span):
-        raise Failure(f"--in: {span!r} is no span of time, such as 90s, 10m, 1h30m or 2d", Exit.USAGE)
-    return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(span))
 
 
 def _draw(listed: Sequence[Mapping[str, Any]]) -> "Table":

@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 
 from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.keyring import Ended, summary_of
+from apexbridge_trio.keyring import Ended, entry_of
 from apexbridge_trio.protocol.openai import read_json
 from apexbridge_trio.store import KeyRecord
 from apexbridge_trio.store.keys import MOST_KEYS_LISTED
@@ -99,11 +99,4 @@ def _find(hub: Hub, key_id: str) -> KeyRecord:
 
 
 def _entry(hub: Hub, record: KeyRecord, opened: dict[str, int]) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        **summary_of(record),
-        "state": hub.keyring.state_of(record),
-        "lastUsedAt": hub.keyring.last_used_ms(record),
-        "revokedAt": record.revoked_ms,
-        "open": opened.get(record.id, 0),
-    }
+    return {**entry_of(hub.keyring, record), "open": opened.get(record.id, 0)}

@@ -5,6 +5,7 @@
     services                     ours; a crash of one is total, systemd restarts
     ├─ signals                   SIGTERM and SIGINT drain, a second one hurries
     ├─ logs                      tells the lines of the log to who reads them
+    ├─ watchdog                  tells systemd that the loop turns; of a loop that is blocked it does not
     ├─ backgrounds               chats nobody waits for
     ├─ pendings                  writes what must be on disk, and sweeps tasks that answer later
     ├─ nodes                     tasks of nodes that stand for themselves
@@ -15,13 +16,18 @@
     ├─ keyring                   notices keys that were revoked or have expired
     ├─ reminders                 looks at the clock on the wall; what they begin is below it
     ├─ triggers                  what lasts, and what they do, is below it
+    ├─ standing                  tells systemd how many nodes and requests there are
     └─ serving                   started last; its end is the end
 
-Draining: new chats are refused with 503, those in flight may finish for `server.drain_timeout_s`
-seconds, the rest is interrupted, and only then the server stops, so that each client has its end.
+Draining: the hub is not ready any more (503), new chats are refused with 503, the nodes are told, what is
+in flight may finish for `server.drain_timeout_s` seconds, the rest is interrupted and its receipts are
+logged, and only then the server stops, so that each client has its end. Sockets are closed with 1001.
 """
 
+import faulthandler
 import signal
+import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,6 +35,7 @@ from typing import Final
 import trio
 
 from apexbridge_trio import __version__
+from apexbridge_trio.activation import passed_sockets
 from apexbridge_trio.composition import callback_url, open_hub
 from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ApexError
@@ -36,13 +43,18 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import watch
-from apexbridge_trio.serving import ServingLimits, serve
+from apexbridge_trio.serving import Address, ServingLimits, serve
+from apexbridge_trio.standing import tell_standing
 from apexbridge_trio.store import hold_state
 from apexbridge_trio.upstream import Upstream, find_local
+from apexbridge_trio.watchdog import watchdog
 from apexbridge_trio.web.front import Front
 
 # What is interrupted at the end of a drain gets this long to say so to its client.
 LAST_WORDS_S: Final = 5.0
+
+# After the drain: those last words, as long again for answers on their way, and the plugins' grace.
+ENDING_S: Final = 2 * LAST_WORDS_S + 10.0
 
 # A provider on this machine is looked for this often while none is configured, seconds.
 LOOK_EVERY_S: Final = 60.0
@@ -50,16 +62,25 @@ LOOK_EVERY_S: Final = 60.0
 log = get_logger("daemon")
 
 
-async def run_hub(config: Config, state: Path, bind: str) -> None:
+async def run_hub(
+    config: Config, state: Path, binds: Sequence[str], sockets: Sequence[socket.socket]
+) -> None:
     """Serve until a signal has drained the hub.
 
-    "Started" is said on stdout (``listening on …``) and to systemd, once the listener is bound.
+    "Started" is said on stdout (``listening on …``) and to systemd, once the listeners are there.
+
+    Args:
+        config: What it goes by.
+        state: The state directory.
+        binds: Addresses to listen at.
+        sockets: Ones that listen already; they are closed in the end.
     """
     with hold_state(state), open_hub(config, state) as hub:
         drained = trio.Event()
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
             await services.start(hub.logs.run, name="logs")
+            await services.start(watchdog, name="watchdog")
             await services.start(hub.backgrounds.run, name="backgrounds")
             await services.start(hub.pendings.run, name="pendings")
             await services.start(hub.nodes.run, name="nodes")
@@ -72,29 +93,48 @@ async def run_hub(config: Config, state: Path, bind: str) -> None:
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             if config.chat.find_local and not config.upstreams:
                 services.start_soon(_look_for_local, hub, name="local providers")
-            await _serve(hub, bind, drained)
+            services.start_soon(tell_standing, hub, name="standing")
+            await _serve(hub, binds, sockets, drained)
             hub.nodes.close()
             services.cancel_scope.cancel(reason="the server has stopped")
 
 
-async def _serve(hub: Hub, bind: str, drained: trio.Event) -> None:
+async def _serve(
+    hub: Hub, binds: Sequence[str], sockets: Sequence[socket.socket], drained: trio.Event
+) -> None:
     """Accept until drained, and say where."""
 
     def limits() -> ServingLimits:
         return ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S)
 
     accept = partial(
-        serve, Front(hub), binds=[bind], limits=limits, shutdown=drained.wait, on_fault=_log_fault
+        serve,
+        Front(hub),
+        binds=binds,
+        sockets=sockets,
+        limits=limits,
+        shutdown=drained.wait,
+        on_fault=_log_fault,
     )
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(accept, name="serving")
-        host, port = addresses[0]
-        shown = f"[{host}]" if ":" in host else host
-        hub.pendings.url = callback_url(hub.config, f"{shown}:{port}")
-        hub.plugins.port = port
-        print(f"listening on http://{shown}:{port}", flush=True)  # noqa: T201  # scripts read this line
-        log.info("ready", version=__version__, address=f"{shown}:{port}")
+        _call_back_at(hub, addresses)
+        print(f"listening on {addresses[0]}", flush=True)  # noqa: T201  # scripts read this line
+        log.info("ready", version=__version__, addresses=list(map(str, addresses)))
         notify("READY=1")
+
+
+def _call_back_at(hub: Hub, addresses: list[Address]) -> None:
+    """Have plugins call back at the first address that is one of TCP."""
+    tcp = next((address for address in addresses if address.port), None)
+    if tcp is None:
+        if not hub.config.server.public_url:
+            log.warning(
+                "plugins can not call back: listen at an address of TCP too, or set server.public_url"
+            )
+        return
+    hub.pendings.url = callback_url(hub.config, tcp.authority)
+    hub.plugins.port = tcp.port
 
 
 def _log_fault(where: str, fault: BaseException) -> None:
@@ -108,34 +148,40 @@ async def _drain_on_signal(
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         await anext(signals)
+        patience = trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain, hub, drained, nursery.cancel_scope, name="drain")
+            nursery.start_soon(_drain, hub, patience, nursery.cancel_scope, name="drain")
             await anext(signals)
             log.warning("hurried: what is in flight is interrupted now")
-            hub.flights.interrupt_all("the hub was told to hurry")
+            patience.cancel(reason="the hub was told to hurry")
+    # Only now: whoever watches a chat hears its end.
     hub.events.close()
     hub.logs.close()
     drained.set()
 
 
-async def _drain(hub: Hub, drained: trio.Event, waiting: trio.CancelScope) -> None:
-    """Let what is in flight finish, then interrupt the rest."""
-    notify("STOPPING=1")
+async def _drain(hub: Hub, patience: trio.CancelScope, waiting: trio.CancelScope) -> None:
+    """Let what is in flight finish, then interrupt the rest.
+
+    Args:
+        hub: Which ends.
+        patience: Cancelled when there is no more time.
+        waiting: Cancelled when all is done: nobody waits for a second signal then.
+    """
+    timeout_s = hub.config.server.drain_timeout_s
     hub.flights.is_draining = True
     hub.nodes.drain()
-    timeout_s = hub.config.server.drain_timeout_s
+    # Whoever allows a long drain has not thought of TimeoutStopSec= in the unit.
+    notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round((timeout_s + ENDING_S) * 1_000_000)}")
     log.info("draining", in_flight=len(hub.flights), timeout_s=timeout_s)
-    with trio.move_on_after(timeout_s):
+    with patience:
+        patience.deadline = trio.current_time() + timeout_s
         await hub.flights.empty()
     stops = hub.flights.interrupt_all("the hub is about to end")
     with trio.move_on_after(LAST_WORDS_S):
         await hub.flights.empty()
     for stop in stops:
         log.info("interrupted by the drain", **stop.written())
-    # Only now: whoever watches a chat hears its end.
-    hub.events.close()
-    hub.logs.close()
-    drained.set()
     waiting.cancel(reason="drained")
 
 
@@ -155,10 +201,17 @@ async def _look_for_local(hub: Hub) -> None:
 
 
 def run(config: Config, *, config_path: Path | None, state: Path, bind: str | None) -> int:
-    """Run the hub until it has been drained; returns the exit code."""
+    """Run the hub until it has been drained; returns the exit code.
+
+    It listens at `bind`, and on the sockets of the service manager; only without both, at the config's.
+    """
+    # A loop that the watchdog found blocked is ended by SIGABRT: this writes down where it stood.
+    faulthandler.enable()
     log.info("starting", version=__version__, config=str(config_path or "defaults"), state=str(state))
     try:
-        trio.run(run_hub, config, state, bind or config.server.bind)
+        sockets = passed_sockets()
+        binds = [bind] if bind else [] if sockets else [config.server.bind]
+        trio.run(run_hub, config, state, binds, sockets)
     except* (ApexError, OSError) as faults:
         for fault in faults.exceptions:
             log.error("the hub can not run", reason=str(fault))

@@ -19,3 +19,11 @@ def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
     if Traces.now().left_since(before):
         left = settle().left_since(before)
         assert not left, f"{request.node.nodeid} left {left}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests have recorded with ``record_property("figure", …)``."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(value)

@@ -6,12 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 UNITS = Path(__file__).parents[1] / "systemd"
 HUB, NODE = UNITS / "apexbridge.service", UNITS / "apexbridge-node@.service"
+SOCKET = UNITS / "apexbridge.socket"
 NET_S = 30.0  # a safety net, not a bound that is tested
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
@@ -30,20 +32,41 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", [HUB, NODE], ids=["hub", "node"])
-def test_systemd_takes_the_unit(tmp_path: Path, unit: Path) -> None:
-    # The program must exist for systemd, and is not installed where the tests run.
-    copy = tmp_path / unit.name.replace("@", "@attic")
-    copy.write_text(unit.read_text("utf-8").replace("/usr/bin/apexbridge", sys.executable))
-    done = analyze("verify", "--man=no", str(copy))
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    for unit in (HUB, NODE, SOCKET):
+        # The program must exist for systemd, and is not installed where the tests run.
+        text = unit.read_text("utf-8").replace("/usr/bin/apexbridge", sys.executable)
+        (tmp_path / unit.name.replace("@", "@attic")).write_text(text)
+    drop_in = tmp_path / "apexbridge.service.d/plugins.conf"
+    drop_in.parent.mkdir()
+    shutil.copy(UNITS / "plugins.conf", drop_in)
+    units = sorted(map(str, tmp_path.glob("apexbridge*.*[!d]")))
+    assert len(units) == 3
+    done = analyze("verify", "--man=no", *units)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_systemd
 @pytest.mark.parametrize("unit", [HUB, NODE], ids=["hub", "node"])
-def test_little_is_exposed(unit: Path) -> None:
-    done = analyze("security", "--offline=true", "--threshold=19", str(unit))
+def test_little_is_exposed(unit: Path, record_property: Callable[[str, object], None]) -> None:
+    done = analyze("security", "--offline=true", "--threshold=17", str(unit))
     assert done.returncode == 0, done.stdout
+    exposure = done.stdout.rpartition(": ")[2].split()[0]
+    record_property("figure", f"systemd-analyze security {unit.name}: {exposure} (at most 1.7)")
+
+
+def test_the_socket_is_where_the_shipped_config_listens() -> None:
+    from apexbridge_trio.config import Server
+
+    assert setting(SOCKET, "ListenStream") == Server().bind
+
+
+def test_all_that_is_for_a_service_is_in_the_unit() -> None:
+    said = {line.partition("=")[0]: line.partition("=")[2] for line in HUB.read_text("utf-8").splitlines()}
+    wanted = {"Type": "notify", "StateDirectory": "apexbridge", "OOMPolicy": "continue", "LimitCORE": "0"}
+    assert {name: said.get(name) for name in wanted} == wanted
+    for name in ("WatchdogSec", "MemoryMax", "TasksMax", "LimitNOFILE", "#LoadCredential", "Requires"):
+        assert said.get(name), name
 
 
 def test_the_stop_timeout_is_above_the_drain() -> None:
@@ -61,6 +84,14 @@ def test_a_nodes_stop_timeout_is_above_its_drain() -> None:
     assert float(setting(NODE, "TimeoutStopSec")) > longest_s
 
 
+def hear(manager: socket.socket, word: str) -> list[str]:
+    """Return what the service says, up to and with this."""
+    told: list[str] = []
+    while word not in told:
+        told += manager.recv(4096).decode().splitlines()
+    return told
+
+
 def test_the_hub_tells_systemd_and_stops_cleanly(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
@@ -72,9 +103,9 @@ def test_the_hub_tells_systemd_and_stops_cleanly(tmp_path: Path) -> None:
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         ) as hub:
             try:
-                assert "READY=1" in manager.recv(4096).decode().splitlines()
+                hear(manager, "READY=1")
                 hub.send_signal(signal.SIGTERM)
-                assert "STOPPING=1" in manager.recv(4096).decode().splitlines()
+                hear(manager, "STOPPING=1")
                 out, err = hub.communicate(timeout=NET_S)
             finally:
                 hub.kill()

@@ -1,5 +1,6 @@
 """The command ``apexbridge node``: an agent composed, its signals, its end."""
 
+import faulthandler
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import Plugins, machine_zone
 from apexbridge_trio.protocol.frames import NodeType
+from apexbridge_trio.watchdog import watchdog
 
 # As the hub's server.drain_timeout_s.
 DRAIN_S: Final = 20.0
@@ -67,6 +69,8 @@ def run(options: Options) -> int:
             capabilities=options.capabilities,
             max_concurrent=options.max_concurrent,
         )
+        # A loop that the watchdog found blocked is ended by SIGABRT: this writes down where it stood.
+        faulthandler.enable()
         log.info("starting", version=__version__, hub=str(options.hub), node=home.node_id, name=options.name)
         try:
             trio.run(_run, options, profile, plugins, home.folder)
@@ -83,12 +87,15 @@ async def _run(options: Options, profile: Profile, plugins: Plugins, home: Path)
         return read_secret(options.key_file)
 
     agent = Agent(Door(options.hub, read_key), profile, plugins, Kept(home), notifies=True)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_drain_on_signal, agent, name="signals")
-        await nursery.start(agent.run, name="agent")
-        # Once started, connected or not: a node waits for its hub, and its service is up meanwhile.
-        notify("READY=1")
-        log.info("ready", tools=len(plugins.tools))
+    async with trio.open_nursery() as around:
+        await around.start(watchdog, name="watchdog")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_drain_on_signal, agent, name="signals")
+            await nursery.start(agent.run, name="agent")
+            # Once started, connected or not: a node waits for its hub, and its service is up meanwhile.
+            notify("READY=1")
+            log.info("ready", tools=len(plugins.tools))
+        around.cancel_scope.cancel(reason="the node has ended")
 
 
 async def _drain_on_signal(

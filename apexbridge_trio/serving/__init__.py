@@ -23,8 +23,9 @@ Rules: nothing in the reader's path suspends but the read itself; a connection's
 own `run`; a request's faults end in its own `Call`.
 """
 
+from apexbridge_trio.serving.address import Address
 from apexbridge_trio.serving.limits import ServingLimits
 from apexbridge_trio.serving.server import serve, serve_stream
 from apexbridge_trio.serving.versions import PROVED, require_proved
 
-__all__ = ["PROVED", "ServingLimits", "require_proved", "serve", "serve_stream"]
+__all__ = ["PROVED", "Address", "ServingLimits", "require_proved", "serve", "serve_stream"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 import h11
+import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import events
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
@@ -34,6 +35,8 @@ from apexbridge_trio.serving.wire import Wire
 AHEAD_BYTES: Final = 64 * 1024
 # h11 counts a head only while it is incomplete; one that comes at once is counted here.
 HEAD_BYTES: Final = 16 * 1024
+# Who has connected has sent its request by then, or is a browser's that it keeps for later.
+ARRIVAL_S: Final = 1.0
 # What is read and dropped after the last reply, in bodies of the largest size.
 LINGER_BODIES: Final = 4
 
@@ -80,6 +83,7 @@ class HttpProtocol(H11Protocol):
         self.patience = patience
         self.pace = Pace(site.limits.max_messages_per_s)
         self.is_draining = False
+        self._has_served = False
         self._http = cast("h11.Connection", self.connection)
         self._request: h11.Request | None = None
         self._body_bytes = 0
@@ -113,10 +117,15 @@ class HttpProtocol(H11Protocol):
                 self.wire.lose()
 
     async def drain(self) -> None:
-        """End as soon as what is in flight allows: idle at once, a WebSocket with 1001."""
+        """End as soon as what is in flight allows: idle at once, a WebSocket with 1001.
+
+        Who has only just connected may ask once: they came before we stopped to listen.
+        """
         self.is_draining = True
         if isinstance(self.stream, SocketStream):
             await self.stream.go_away()
+        elif self._request is None and self.patience.phase is Phase.HEAD and not self._has_served:
+            self.patience.until(min(self.patience.deadline, trio.current_time() + ARRIVAL_S))
         elif self.stream is None and self.patience.phase is not Phase.BODY and self.wire.is_clear:
             self.wire.lose()
 
@@ -230,6 +239,7 @@ class HttpProtocol(H11Protocol):
         elif self.connection.their_state is h11.DONE:
             self.connection.start_next_cycle()
             self._request = None
+            self._has_served = True
             self.patience.enter(Phase.IDLE)
             if self._http.trailing_data[0]:
                 self.patience.enter(Phase.HEAD)

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from itertools import chain
 from typing import Final
 
 import trio
@@ -13,6 +12,7 @@ from hypercorn.utils import parse_socket_addr
 
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.limits import network_of
+from apexbridge_trio.serving.address import Address
 from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.lifespan import lifespan
@@ -37,7 +37,7 @@ async def serve(
     limits: ServingLimits | Callable[[], ServingLimits],
     shutdown: Callable[[], Awaitable[None]],
     on_fault: OnFault,
-    task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 and WebSockets until `shutdown` returns; no TLS, no HTTP/2, no h2c.
 
@@ -65,13 +65,17 @@ async def serve(
     require_proved()
     limits_now = limits if callable(limits) else lambda: limits
     with ExitStack() as held:
-        listeners = [_listener(sock, limits_now(), held) for sock in chain(map(_bound, binds), sockets)]
+        for sock in sockets:  # they are ours from now on, whatever becomes of a bind
+            held.callback(sock.close)
+        listening = [*map(_bound, binds), *sockets]
+        listeners = [_listener(sock, limits_now(), held) for sock in listening]
+        addresses = list(map(Address.of, listening))
         async with lifespan(app) as state, trio.open_nursery() as nursery:
             reception = _Reception(Site(app, limits_now, on_fault, state))
             async with trio.open_nursery() as accepting:
                 serve_all = partial(trio.serve_listeners, reception.serve, listeners, handler_nursery=nursery)
                 accepting.start_soon(serve_all, name="serving listeners")
-                task_status.started([listener.socket.getsockname()[:2] for listener in listeners])
+                task_status.started(addresses)
                 await shutdown()
                 accepting.cancel_scope.cancel(reason="shutdown")
             nursery.cancel_scope.deadline = trio.current_time() + limits_now().grace_s

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,12 @@ class Running:
 
 
 @asynccontextmanager
-async def process(*command: str, env: dict[str, str] | None = None) -> AsyncIterator[Running]:
+async def process(
+    *command: str, env: dict[str, str] | None = None, pass_fds: Sequence[int] = ()
+) -> AsyncIterator[Running]:
     """Run a command until the block is left; it must still be alive then, or have been ended by the test."""
     async with trio.open_nursery() as nursery:
-        started = await nursery.start(_spawn, command, env)
+        started = await nursery.start(_spawn, command, env, pass_fds)
         running = Running(started, "", bytearray())
         nursery.start_soon(_collect, started.stderr, running.said)
         try:
@@ -63,7 +65,9 @@ async def process(*command: str, env: dict[str, str] | None = None) -> AsyncIter
             nursery.cancel_scope.cancel(reason="the process has ended")
 
 
-async def _spawn(command: tuple[str, ...], env: dict[str, str] | None, *, task_status: Any) -> None:
+async def _spawn(
+    command: tuple[str, ...], env: dict[str, str] | None, pass_fds: Sequence[int], *, task_status: Any
+) -> None:
     await trio.run_process(
         command,
         stdout=subprocess.PIPE,
@@ -71,6 +75,7 @@ async def _spawn(command: tuple[str, ...], env: dict[str, str] | None, *, task_s
         check=False,
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        pass_fds=pass_fds,
         task_status=task_status,
     )
 

@@ -62,8 +62,11 @@ class FakeNode:
         await self.stream.send_all(self.ws.send(asked))
         status, body = 0, b""
         while True:
-            for event in await self._events():
+            events = await self._events()
+            for place, event in enumerate(events):
                 if isinstance(event, AcceptConnection):
+                    for early in events[place + 1 :]:  # frames may come with the answer
+                        await self._take(early)
                     return event
                 if isinstance(event, RejectConnection):
                     status = event.status_code

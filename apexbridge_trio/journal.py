@@ -135,6 +135,7 @@ class Journal:
         writes: How long transactions took, seconds.
         failures: How many could not be written.
         last_write: When the last one was on disk, by `time.monotonic`; None: there was none.
+        writing_since: When the one that is being written began.
         fault: Why the last one was not; empty, if it was.
     """
 
@@ -149,6 +150,7 @@ class Journal:
         self.writes = Histogram(SHORT_S)
         self.failures = 0
         self.last_write: float | None = None
+        self.writing_since: float | None = None
         self.fault = ""
 
     def __len__(self) -> int:
@@ -209,8 +211,16 @@ class Journal:
             self._tell(batch)
         return entry
 
+    def probe(self) -> None:
+        """Write what changes nothing, to learn whether the disk takes it; `fault` says so then."""
+
+        def touch() -> None:
+            self._store.touch()
+
+        self.post(touch)
+
     def _write(self, batch: list[Entry[object]]) -> None:
-        began = time.monotonic()
+        began = self.writing_since = time.monotonic()
         try:
             with self._store.transaction():
                 for entry in batch:
@@ -219,7 +229,7 @@ class Journal:
         except StoreUnusable as fault:
             for entry in batch:
                 entry.fail(fault)
-        now = time.monotonic()
+        now, self.writing_since = time.monotonic(), None
         self.fault = next(filter(None, (entry.disk_fault for entry in batch)), "")
         if self.fault:
             self.failures += 1

@@ -32,7 +32,7 @@ ORDER = [
     {"reminders", "triggers"},
     {"hub"},
     {"standing"},
-    {"clients", "metrics"},
+    {"clients", "health", "metrics"},
     {"web"},
     {"agent"},
     {"serving"},

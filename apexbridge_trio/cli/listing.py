@@ -37,7 +37,7 @@ def health(as_json: AsJson = False) -> None:
                 (one["name"], one["state"], _age(one["checkedAgeS"]), one["detail"] or "")
                 for one in told["dependencies"]
             ]
-            print_table(("UPSTREAM", "STATE", "CHECKED", "DETAIL"), rows)
+            print_table(("PART", "STATE", "CHECKED", "DETAIL"), rows)
     if told["status"] != "ok":
         raise typer.Exit(Exit.FAILED)
 

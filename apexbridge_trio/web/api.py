@@ -12,6 +12,7 @@ from apexbridge_trio import __version__
 from apexbridge_trio.background import described
 from apexbridge_trio.errors import ApexError, BadRequest, MethodNotAllowed, NotFound, TaskSettled
 from apexbridge_trio.flights import tree_entry
+from apexbridge_trio.health import Health
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.metrics import CONTENT_TYPE, metrics_text
 from apexbridge_trio.models import Model
@@ -78,32 +79,35 @@ def _add_errors(app: QuartTrio) -> None:
 
 
 def _add_health(app: QuartTrio, hub: Hub) -> None:
+    found = Health(hub)
+
     @app.get("/health")
     async def health() -> Response:
-        return _health(hub, needs_readiness=False)
+        return _health(hub, found, is_well=not found.store_fault)
 
     @app.get("/health/live")
     async def live() -> Response:
-        return _health(hub, needs_readiness=False)
+        return _health(hub, found, is_well=True)
 
     @app.get("/health/ready")
     async def ready() -> Response:
-        return _health(hub, needs_readiness=True)
+        return _health(hub, found, is_well=not (found.store_fault or hub.flights.is_draining))
 
 
-def _health(hub: Hub, *, needs_readiness: bool) -> Response:
+def _health(hub: Hub, found: Health, *, is_well: bool) -> Response:
+    """Say how the hub is; `is_well`: whether it can do what this path asks about."""
     arrival = current_arrival()
     draining = hub.flights.is_draining
     said: dict[str, Any] = {
-        "status": "draining" if draining else "ok",
+        "status": "draining" if draining else "failing" if found.store_fault else "ok",
         "version": __version__,
         "uptimeS": round(trio.current_time() - hub.started, 1),
         "draining": draining,
     }
     at_home = arrival.is_local and foreign(hub.config.auth, arrival) is None
     if at_home or (arrival.principal and "admin" in arrival.principal.scopes):
-        said["dependencies"] = [upstream.state() for upstream in hub.models.upstreams.values()]
-    return reply(said, 503 if draining and needs_readiness else 200)
+        said["dependencies"] = found.dependencies()
+    return reply(said, 200 if is_well else 503)
 
 
 def _add_metrics(app: QuartTrio, hub: Hub) -> None:

@@ -23,7 +23,7 @@ def test_health_with_its_dependencies(hub: FakeHub, run: Run) -> None:
     first, *rows = run("health").out.splitlines()
     assert first == "ok, version 0.1.0, up 1 min 15 s"
     assert [row.split() for row in rows] == [
-        ["UPSTREAM", "STATE", "CHECKED", "DETAIL"],
+        ["PART", "STATE", "CHECKED", "DETAIL"],
         ["local", "up", "2.5", "s", "ago"],
         ["far", "unknown", "never", "x" * 300],
     ]

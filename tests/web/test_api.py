@@ -31,7 +31,14 @@ async def test_health_says_how_it_is(state, autojump_clock):
     async with open_world(state) as world:
         said = (await world.ask("GET", "/health")).json
         assert (said["status"], said["draining"]) == ("ok", False)
-        assert [entry["name"] for entry in said["dependencies"]] == ["up"]
+        assert [entry["name"] for entry in said["dependencies"]] == [
+            "store",
+            "disk",
+            "clock",
+            "plugins",
+            "nodes",
+            "up",
+        ]
         async with world.client("192.0.2.7") as far:
             assert "dependencies" not in (await far.ask("GET", "/health", None, "Host: hub.lan")).json
             admin = await far.ask("GET", "/health", None, "Host: hub.lan", bearer(world, "admin"))

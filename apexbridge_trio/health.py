@@ -1,0 +1,135 @@
+"""How the hub is, and what it stands on: read when somebody asks, nothing is written by a look.
+
+The hub can serve as long as its store takes writes: without it nothing could be acknowledged. A
+provider, a node or a plugin that is down is told and is no reason to take the hub away.
+
+===========  ======================================================================
+state        meaning
+===========  ======================================================================
+ok           it works
+limited      a part of it does not, the rest goes on
+failing      it does not work
+open         a provider that is left alone for now
+unknown      it was not asked yet
+===========  ======================================================================
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from apexbridge_trio.hub import Hub
+from apexbridge_trio.plugins import roster
+
+# A write that takes longer than this does not come to an end: the disk hangs.
+STUCK_S: Final = 10.0
+# A store that has refused is asked again so often, as long as somebody looks.
+PROBE_S: Final = 5.0
+# Below it, the next backup, update or log does not fit.
+LOW_BYTES: Final = 256 * 1024 * 1024
+LOW_SHARE: Final = 0.02
+# More than this is no drift that NTP puts right, but a clock that was set.
+JUMP_S: Final = 2.0
+# No hub was built before; a machine without a battery comes up in 1970.
+EARLIEST_S: Final = 1_735_689_600.0  # 2025-01-01
+
+Dependency = dict[str, Any]
+
+
+class Health:
+    """Looks at a hub.
+
+    Args:
+        wall: Seconds since the epoch.
+        monotonic: Seconds of a clock that nobody sets; the journal's.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._wall = wall
+        self._monotonic = monotonic
+        self._offset = wall() - monotonic()
+        self._probed_at = float("-inf")
+
+    @property
+    def store_fault(self) -> str:
+        """Why the store can not be written; empty, if it can, as far as is known."""
+        journal = self._hub.journal
+        if journal.writing_since is not None and self._monotonic() - journal.writing_since > STUCK_S:
+            return "A write to the disk does not come to an end."
+        if os.statvfs(self._hub.state).f_flag & os.ST_RDONLY:
+            return "The state directory is mounted read-only."
+        if journal.fault:
+            self._probe()
+        return journal.fault
+
+    def dependencies(self) -> list[Dependency]:
+        """Return what the hub stands on, the hub's own parts first."""
+        own = (self._store(), self._disk(), self._clock(), self._plugins(), self._nodes())
+        upstreams = ({"kind": "upstream", **up.state()} for up in self._hub.models.upstreams.values())
+        return [*own, *upstreams]
+
+    def _probe(self) -> None:
+        """Try a write again, so that a store that is well again is known to be."""
+        now = self._monotonic()
+        if now - self._probed_at >= PROBE_S:
+            self._probed_at = now
+            self._hub.journal.probe()
+
+    def _store(self) -> Dependency:
+        journal = self._hub.journal
+        fault = self.store_fault
+        age_s = None if journal.last_write is None else self._monotonic() - journal.last_write
+        detail = f"{len(journal)} writes wait" if len(journal) else ""
+        return _told("store", "failing" if fault else "ok", fault or detail, age_s)
+
+    def _disk(self) -> Dependency:
+        found = os.statvfs(self._hub.state)
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        is_low = free < min(LOW_BYTES, LOW_SHARE * size)
+        state = "failing" if not free else "limited" if is_low else "ok"
+        return _told("disk", state, f"{_size(free)} of {_size(size)} free", 0.0)
+
+    def _clock(self) -> Dependency:
+        wall = self._wall()
+        jump_s = wall - self._monotonic() - self._offset
+        if wall < EARLIEST_S:
+            return _told("clock", "failing", "The clock is not set: reminders and signatures go by it.", 0.0)
+        if abs(jump_s) > JUMP_S:
+            way = "forward" if jump_s > 0 else "back"
+            return _told("clock", "limited", f"It was put {way} by {abs(jump_s):.0f} s since the start.", 0.0)
+        return _told("clock", "ok", "", 0.0)
+
+    def _plugins(self) -> Dependency:
+        entries = roster(self._hub.plugins)
+        failing = [f"{one['name']}: {one['state']}" for one in entries if one["health"] == "failing"]
+        limited = [one["name"] for one in entries if one["health"] == "limited"]
+        if failing:
+            return _told("plugins", "limited", f"failing: {', '.join(failing)}"[:500], 0.0)
+        detail = f"this machine can not hold: {', '.join(limited)}"[:500] if limited else ""
+        return _told("plugins", "ok", detail, 0.0)
+
+    def _nodes(self) -> Dependency:
+        counts = Counter(node.status for node in self._hub.nodes.registry)
+        detail = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+        return _told("nodes", "limited" if counts["offline"] else "ok", detail, 0.0)
+
+
+def _told(name: str, state: str, detail: str, age_s: float | None) -> Dependency:
+    age = None if age_s is None else round(age_s, 1)
+    return {"kind": "hub", "name": name, "state": state, "checkedAgeS": age, "detail": detail}
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

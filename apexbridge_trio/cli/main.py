@@ -7,6 +7,7 @@ import typer
 from apexbridge_trio.cli import (
     audit,
     chat,
+    doctor,
     events,
     keys,
     listing,
@@ -46,6 +47,7 @@ app.add_typer(nodes.app)
 app.add_typer(tasks.app)
 app.add_typer(reminders.app)
 app.command()(serve.check)
+app.command()(doctor.doctor)
 app.command()(listing.version)
 
 

@@ -2,7 +2,7 @@
 
 from apexbridge_trio.config.checks import parse_bind
 from apexbridge_trio.config.load import load, public
-from apexbridge_trio.config.places import config_path, shipped, state_directory
+from apexbridge_trio.config.places import config_path, shipped, state_directory, state_place
 from apexbridge_trio.config.schema import (
     EMBEDDED,
     Auth,
@@ -22,7 +22,7 @@ from apexbridge_trio.config.schema import (
     Trigger,
     Upstream,
 )
-from apexbridge_trio.config.secret import Secret, find_secret_file
+from apexbridge_trio.config.secret import Secret, find_secret_file, is_readable_by_others
 from apexbridge_trio.config.secret import secret_from_file as read_secret
 from apexbridge_trio.config.triggers import PLACEHOLDER
 
@@ -48,10 +48,12 @@ __all__ = [
     "Upstream",
     "config_path",
     "find_secret_file",
+    "is_readable_by_others",
     "load",
     "parse_bind",
     "public",
     "read_secret",
     "shipped",
     "state_directory",
+    "state_place",
 ]

@@ -28,6 +28,11 @@ def config_path(option: Path | None, state: Path, *, etc: Path = _ETC) -> Path:
     return next(found, shipped(FILE))
 
 
+def state_place(option: Path | None, env: Mapping[str, str]) -> Path:
+    """Return where the state directory is, or would be made."""
+    return (option or _systemd_directory(env) or _state_home(env) / "apexbridge").absolute()
+
+
 def state_directory(option: Path | None, env: Mapping[str, str]) -> Path:
     """Return the state directory, made with mode 0700 if it is not there.
 
@@ -36,7 +41,7 @@ def state_directory(option: Path | None, env: Mapping[str, str]) -> Path:
     Raises:
         ConfigInvalid: It can not be made.
     """
-    path = (option or _systemd_directory(env) or _state_home(env) / "apexbridge").absolute()
+    path = state_place(option, env)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as fault:

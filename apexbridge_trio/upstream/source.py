@@ -143,6 +143,14 @@ class Upstream:
                 await self._look()
         return self.config.models or self._listed
 
+    async def look(self) -> list[str]:
+        """Ask it for its models now, whatever is known of it.
+
+        Raises:
+            UpstreamError: Why it has not told them.
+        """
+        return await self._catalogue.look()
+
     def state(self) -> Health:
         """Say how it was when it was last asked, for ``GET /health``."""
         now = trio.current_time()

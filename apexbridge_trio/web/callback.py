@@ -40,6 +40,7 @@ _SAID: Final[dict[Word, str]] = {
     "progress": "The progress was noted.",
     "duplicate": "This result was taken before.",
 }
+_NEEDED: Final = "A callback needs the task's token, a key, or the plugin's signature."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +120,15 @@ def _require_proof(hub: Hub, arrival: Arrival, address: Address, *, is_signed: b
         TooMany: Too much from this address was wrong.
         Unauthenticated: There is nothing to look at.
     """
-    strikes, now = hub.limiter.strikes, trio.current_time()
+    strikes, now, nothing = hub.limiter.strikes, trio.current_time(), Unauthenticated(_NEEDED)
+    if bearer(arrival) and not is_signed:  # it was counted when it was looked up
+        raise nothing
     if wait_s := strikes.quiet_s(network(hub, arrival), now):
         raise slowed(wait_s)
     if not is_signed:
-        if address.token and not bearer(arrival):  # a wrong key was counted when it was looked up
+        if address.token:
             strikes.wrong(network(hub, arrival), now, address.token)
-        raise Unauthenticated("A callback needs the task's token, a key, or the plugin's signature.")
+        raise nothing
 
 
 def _known(hub: Hub, arrival: Arrival, address: Address, *, is_signed: bool) -> Sender | None:

@@ -205,7 +205,11 @@ def say(text: str, model: str = "", **fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_world(
-    state: Path, limits: ServingLimits = LIMITS, now: Callable[[], float] = time.time, **sections: Any
+    state: Path,
+    limits: ServingLimits = LIMITS,
+    now: Callable[[], float] = time.time,
+    quota: dict[str, Any] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[World]:
     """Run a hub whose models are the provider's behaviours, offered without tools.
 
@@ -218,7 +222,8 @@ async def open_world(
         state: The state directory.
         limits: Of the server.
         now: What the clock on the wall says; reminders go by it.
-        sections: Sections of the config, as dictionaries; `upstream` changes the provider's entry.
+        quota: The section `limits` of the config.
+        sections: Other sections of the config, as dictionaries; `upstream` changes the provider's entry.
     """
     entry = {
         "name": "up",
@@ -228,7 +233,9 @@ async def open_world(
     }
     hands = {"id": "hands", "upstream": "up", "name": "tools", "tools": "all"}
     models = [hands, *sections.pop("models", ())]
-    made = msgspec.convert({"upstreams": [entry], "models": models, **sections}, config.Config)
+    made = msgspec.convert(
+        {"upstreams": [entry], "models": models, "limits": quota or {}, **sections}, config.Config
+    )
     async with FakeUpstream() as provider, trio.open_nursery() as nursery:
         make = partial(Upstream, connect=provider.connect)
         with open_hub(made, state, make_upstream=make, now=now) as hub:

@@ -145,8 +145,13 @@ class SocketPeer:
 
 @dataclass
 class Served:
-    """A running server."""
+    """A running server.
 
+    Attributes:
+        limits: They may be changed, and count for the next connection.
+    """
+
+    limits: ServingLimits
     address: tuple[str, int] = ("", 0)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
     started: trio.Event = field(default_factory=trio.Event)
@@ -175,10 +180,10 @@ class Served:
 async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
     """Serve `app` on a free port; a fault of the server's own fails the test, and so does a task left."""
     tasks = trio.lowlevel.current_statistics().tasks_living
-    served = Served()
+    served = Served(ServingLimits(**limits))
     with trio.fail_after(SAFETY_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve, app, served, ServingLimits(**limits))
+            nursery.start_soon(_serve, app, served)
             await served.started.wait()
             yield served
             served.stop.set()
@@ -186,12 +191,12 @@ async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
     assert not [fault for where, fault in served.faults if where == "connection"]
 
 
-async def _serve(app: Any, served: Served, limits: ServingLimits) -> None:
+async def _serve(app: Any, served: Served) -> None:
     run = partial(
         serve,
         app,
         binds=["127.0.0.1:0"],
-        limits=limits,
+        limits=lambda: served.limits,
         shutdown=served.stop.wait,
         on_fault=lambda where, fault: served.faults.append((where, fault)),
     )

@@ -11,6 +11,7 @@ from apexbridge_trio.cli import (
     events,
     keys,
     listing,
+    logs,
     node,
     nodes,
     plugins,
@@ -38,6 +39,7 @@ app.command()(requests.interrupt)
 app.command()(requests.requests)
 app.command()(events.events)
 app.command()(events.notify)
+app.command()(logs.logs)
 app.command()(listing.models)
 app.command()(listing.health)
 app.add_typer(keys.app)

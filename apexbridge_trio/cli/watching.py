@@ -1,7 +1,7 @@
 """What the hub shows, on a terminal, looked at again and again."""
 
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from apexbridge_trio.cli.exits import Exit, Failure
+from apexbridge_trio.cli.following import until_pressed
 from apexbridge_trio.cli.hub import client_options, document_of, reaching
 from apexbridge_trio.cli.tables import console, request_tree
 
@@ -33,26 +34,7 @@ async def follow(address: str, draw: Callable[[Any], RenderableType]) -> None:
         Failure: The hub can not be reached, or it refused.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    ends: list[BaseException] = []
-    # Received, and not raised in the middle of the HTTP client, which would be left in its middle.
-    with trio.open_signal_receiver(signal.SIGINT) as presses:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_when_told, presses, nursery.cancel_scope, ends, name="Ctrl-C")
-            try:
-                await _draw_on(address, draw)
-            except Failure as fault:
-                ends.append(fault)
-            nursery.cancel_scope.cancel(reason="there is nothing more to show")
-    if ends:
-        raise ends[0]
-
-
-async def _end_when_told(
-    presses: AsyncIterator[int], scope: trio.CancelScope, ends: list[BaseException]
-) -> None:
-    await anext(presses)
-    ends.append(KeyboardInterrupt())
-    scope.cancel(reason="Ctrl-C")
+    await until_pressed(partial(_draw_on, address, draw))
 
 
 async def _draw_on(address: str, draw: Callable[[Any], RenderableType]) -> None:

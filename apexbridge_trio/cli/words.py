@@ -25,6 +25,15 @@ def local_time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def local_stamp(iso: str) -> str:
+    """Write a time that came as ISO 8601 the same way, to the millisecond; what is none stays as it is."""
+    try:
+        at = datetime.fromisoformat(iso)
+    except ValueError:
+        return one_line(iso)
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def since(ms: int | None) -> str:
     """Write how long ago that was; the hub's clock may be a little ahead of this machine's."""
     return "" if ms is None else duration(max(0.0, time.time() * 1000 - ms))

@@ -8,9 +8,8 @@ from apexbridge_trio.logs.line import Line
 from apexbridge_trio.protocol.openai import encode
 
 # What a frame has a field of its own for, or says by what it is.
-_NAMED: Final = frozenset(
-    {"timestamp", "level", "event", "room", "request_id", "node", "tool", "status", "exception"}
-)
+_NAMED: Final = frozenset({"timestamp", "level", "event", "room", "request_id", "node", "exception"})
+_NAMED_OF_TOOL: Final = _NAMED | {"tool", "status"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,14 @@ class Style:
         return b"event: %s\ndata: %s\n\n" % (kind.encode(), frame)
 
     def _described(self, line: Line) -> dict[str, Any]:
-        entry, said = line.entry, worded(line.entry, without=_NAMED)
-        trace = trace_of(entry)
-        if trace:
+        entry = line.entry
+        is_tool = "tool" in entry and "status" in entry
+        said = worded(entry, without=_NAMED_OF_TOOL if is_tool else _NAMED)
+        if trace := trace_of(entry):
             said = "\n".join([said, *(trace if self.is_whole else [_last_words(trace)])])
-        data: dict[str, Any] = {"log_type": "log", "level": line.level}
-        if "tool" in entry and "status" in entry:
-            data |= {"log_type": "tool_log", "tool_name": entry["tool"], "status": entry["status"]}
+        data: dict[str, Any] = {"log_type": "tool_log" if is_tool else "log", "level": line.level}
+        if is_tool:
+            data |= {"tool_name": entry["tool"], "status": entry["status"]}
         data |= {"content": said, "source": entry.get("room", "")}
         if line.request_id is not None:
             data["requestId"] = line.request_id

@@ -181,3 +181,21 @@ def test_watching_ends_with_130(what: str, hub: FakeHub) -> None:
         code, _out, err = end_of(process)
     assert code == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("what", ["logs", "events"])
+def test_following_hangs_up_and_ends_with_130(what: str, hub: FakeHub) -> None:
+    def hold(exchange: Exchange) -> None:
+        line = {"log_type": "log", "level": "info", "source": "x", "timestamp": "2026-01-01T00:00:00Z"}
+        frame = {"type": "x", "data": {**line, "content": "hello"}, "timestamp": 0}
+        exchange.send_events(json.dumps(frame).encode())
+        exchange.wait_for_hang_up()
+
+    hub.answers[f"GET /v1/{what}?"] = hold
+    with apexbridge(what, "--follow") as process:
+        assert "hello" in read_until(process.stdout, "\n")
+        process.send_signal(signal.SIGINT)
+        code, _out, err = end_of(process)
+        assert hub.hung_up.wait(NET_S)
+    assert code == 130
+    assert "Traceback" not in err

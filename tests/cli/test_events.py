@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from apexbridge_trio.cli import telling
+from apexbridge_trio.cli import following
 from tests.cli.conftest import Run
 from tests.fakes.hub import FakeHub, Reply, envelope
 
@@ -41,7 +41,7 @@ def test_what_was_told_lately(hub: FakeHub, run: Run) -> None:
 def test_following_it_comes_again_and_says_what_is_missing(
     hub: FakeHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "_COME_AGAIN_S", 0.0)
+    monkeypatch.setattr(following, "_COME_AGAIN_S", 0.0)
     hub.answers["GET /v1/events?"] = [
         stream(frame(2, "connected"), frame(3, message="one")),
         Reply(envelope("It is about to end."), 503),

@@ -2,6 +2,11 @@
 
 import base64
 import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -11,12 +16,16 @@ from wsproto.events import AcceptConnection
 
 from apexbridge_trio import log
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.logs import LogLink, Logs, Style, Wanted
+from apexbridge_trio.logs.logs import MOST_WAITING
+from apexbridge_trio.logs.reader import MOST_UNREAD_BYTES
+from apexbridge_trio.logs.ring import MOST_BYTES
 from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.frames import NodeLog, TaskResultAck
 from apexbridge_trio.web import sockets
 from tests.harness.node import FakeNode, joined, key_for
 from tests.harness.viewer import FakeViewer, viewing
-from tests.harness.world import World, open_world, say
+from tests.harness.world import open_world, say
 
 SECRET = "correct-horse-battery"
 HOUSE = Principal("house", "default")
@@ -39,6 +48,17 @@ def sink():
 def write(event: str, owner: Principal | None = HOUSE, request: str | None = None, **fields: Any) -> None:
     with doing(owner, request):
         said.info(event, **fields)
+
+
+def defect(message: str) -> ValueError:
+    """A fault that was raised, with its trace."""
+
+    def fall_over() -> None:
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        fall_over()
+    return caught.value
 
 
 async def test_the_last_lines_come_first_and_then_each_as_it_is_written(tmp_path, autojump_clock):
@@ -256,11 +276,7 @@ async def test_no_secret_leaves_in_a_line(tmp_path, autojump_clock):
         key = key_for(world, "logs")
         async with viewing(world, key) as viewer, viewing(world, key_for(world, "admin")) as admin:
             write(f"a {SECRET}", nested={SECRET: [SECRET]}, path=f"/log/VCP_Key={key}", token="apx_cb_abc")
-            with doing(HOUSE):
-                try:
-                    raise ValueError(f"with {SECRET}")
-                except ValueError:
-                    said.exception("failed")
+            write("failed", exc_info=defect(f"with {SECRET}"))
             ours = [await viewer.line() for _ in range(2)]
             theirs = await admin.until("failed")
             assert SECRET not in json.dumps([ours, theirs])
@@ -278,11 +294,7 @@ async def test_no_line_can_pass_for_two(tmp_path, autojump_clock):
         write(f"a{CONTROLS}b", field=f'" level=error {CONTROLS}')
         line = await viewer.line()
         assert not set(CONTROLS) & set(line["content"]) - set("[2J")
-        with doing(HOUSE):
-            try:
-                raise ValueError("one\n2026-01-01T00:00:00Z error forged")
-            except ValueError:
-                said.exception("failed")
+        write("failed", exc_info=defect("one\n2026-01-01T00:00:00Z error forged"))
         _first, *rest = (await viewer.line())["content"].split("\n")
         assert all(row.startswith("    ") for row in rest)
 
@@ -312,57 +324,128 @@ async def test_watching_the_log_writes_one_line_a_connection(tmp_path, autojump_
             async with viewing(world, key):
                 write("a line", None)
                 await first.until("a line")
-                await trio.sleep(60)
+                await trio.sleep(10)
             write("end", None)
             between = [line["content"] for line in await first.until("end")]
             assert len(between) == 2, "the request of the one that left, and the end"
             assert "/ABPlog/VCP_Key=***" in between[0]
 
 
-async def unread(world: World) -> None:
-    """Until what can be sent was sent, and the rest waits."""
-    while world.hub.logs._inbox:
-        await trio.sleep(0.01)
+class HeldSocket:
+    """A viewer that takes what it is sent when the test says so."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.allowed = trio.Semaphore(0)
+        self.sent = 0
+
+    def limit(self, max_bytes: int) -> None:
+        assert max_bytes == 64 * 1024
+
+    def slow(self, messages: int) -> None:
+        assert messages > 1
+
+    def post(self, text: bytes) -> bool:
+        self.taken.append(json.loads(text))
+        return self.sent < 100
+
+    async def send_all(self, texts: Sequence[bytes]) -> None:
+        self.sent = len(texts)
+        await self.allowed.acquire()
+        self.taken += map(json.loads, texts)
+        self.sent = 0
 
 
-async def test_a_slow_viewer_is_told_how_many_lines_it_has_missed(tmp_path, autojump_clock):
-    async with open_world(tmp_path) as world, viewing(world) as slow, viewing(world) as quick:
-        heard = 0
+@asynccontextmanager
+async def held_link(wanted: Wanted | None = None) -> AsyncIterator[tuple[Logs, Any, HeldSocket]]:
+    """A link of a viewer that does not read, and the room it is in."""
+    with Logs.opened() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(logs.run)
+            socket, (say_so, heard) = HeldSocket(), trio.open_memory_channel[dict[str, Any]](10)
+            reader = logs.read(HOUSE, wanted or Wanted(), Style())
+            link = LogLink(logs, reader, socket, "hub_1")
+            nursery.start_soon(link.run, heard.receive, 0)
+            yield logs, reader, socket
+            await say_so.send({"type": "websocket.disconnect"})
+            while len(logs):
+                await trio.sleep(0.1)
+            nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_a_slow_viewer_is_told_how_many_lines_it_has_missed(autojump_clock):
+    async with held_link() as (logs, reader, socket):
         for number in range(3000):
-            write(f"line {number}", text="x" * 1000)
+            write(f"{number}", text="x" * 1000)
             if number % 50 == 49:
-                heard += len(await quick.until(f"line {number} "))
-        assert heard == 3000
-        [reader, _] = world.hub.logs._readers
-        await unread(world)
-        assert reader.unread_bytes < 2_100_000
-        got, dropped = [], 0
-        while not got or got[-1] != 2999:
-            frame = await slow.frame()
-            if frame["type"] == "log_gap":
-                dropped += frame["data"]["dropped"]
-            else:
-                got.append(int(frame["data"]["content"].split()[1]))
-        assert dropped > 0
-        assert dropped + len(got) == 3000
+                await trio.sleep(0.01)
+        assert reader.unread_bytes < 1_400_000
+        assert reader.missed > 0
+        while reader.unread_bytes or socket.sent:
+            socket.allowed.release()
+            await trio.sleep(0.01)
+        _ack, *frames = socket.taken
+        gaps = [frame["data"]["dropped"] for frame in frames if frame["type"] == "log_gap"]
+        got = [int(frame["data"]["content"].split()[0]) for frame in frames if frame["type"] == "abp_log"]
+        assert sum(gaps) == reader.missed
+        assert sum(gaps) + len(got) == 3000
         assert got == sorted(got)
+        assert got[-1] == 2999
+        # The gap stands where the lines are missing.
+        place = [frame["type"] for frame in frames].index("log_gap")
+        before = int(frames[place - 1]["data"]["content"].split()[0])
+        after = int(frames[place + 1]["data"]["content"].split()[0])
+        assert after - before - 1 == gaps[0]
 
 
-async def test_a_viewer_that_takes_nothing_is_dropped_and_nothing_grows(tmp_path, autojump_clock):
-    async with open_world(tmp_path) as world:
-        near, gone = world.client(), trio.Event()
-        async with near as http:
-            # A stream of memory takes all: this one takes nothing once it was let in.
-            wire = FakeNode(http.stream)
-            await wire.open(f"/ABPlog/VCP_Key={key_for(world, 'logs')}")
-            [reader] = world.hub.logs._readers
-            incoming = http.stream._in  # type: ignore[attr-defined]
-            sent = 0
-            while len(world.hub.logs) and sent < 20_000:
-                write("x" * 2000)
-                sent += 1
-                if sent % 100 == 0:
-                    await trio.sleep(1)
-                assert reader.unread_bytes < 2_200_000
-            del incoming, gone
-        assert world.hub.logs._rings["default"].bytes < 1_100_000
+async def test_nothing_grows_behind_a_viewer_that_never_reads(autojump_clock):
+    async with held_link() as (logs, reader, _socket):
+        for number in range(20_000):
+            write("x" * 3000, OTHER if number % 2 else HOUSE)
+            if number % 100 == 99:
+                await trio.sleep(0.01)
+            assert reader.unread_bytes <= MOST_UNREAD_BYTES
+            assert len(logs._inbox) <= MOST_WAITING
+        assert all(ring.bytes <= MOST_BYTES for ring in logs._rings.values())
+        assert reader.missed > 9_000
+
+
+async def test_a_viewer_that_floods_and_never_reads_is_closed(autojump_clock):
+    async with held_link() as (logs, _reader, socket):
+        socket.sent = 1000
+        link = LogLink(logs, logs.read(HOUSE, Wanted(), Style()), socket, "hub_1")
+        say_so, heard = trio.open_memory_channel[dict[str, Any]](10)
+        await say_so.send({"type": "websocket.receive", "text": "no json"})
+        await link.run(heard.receive, 0)
+        assert link.code == 1013
+
+
+async def test_a_thread_that_floods_loses_its_own_lines_and_all_are_counted(autojump_clock):
+    with Logs.opened() as logs:
+        ours = logs.read(HOUSE, Wanted(), Style())
+        theirs = logs.read(OTHER, Wanted(), Style())
+
+        def flood() -> None:
+            for number in range(5000):
+                write(str(number))
+
+        # The loop does not turn meanwhile: it can look at nothing.
+        thread = Thread(target=copy_context().run, args=(flood,))
+        thread.start()
+        thread.join()
+        assert len(logs._inbox) <= MOST_WAITING + 1
+        write("end", OTHER)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(logs.run)
+            got, dropped = 0, 0
+            while dropped + got < 5000:
+                for frame in map(json.loads, await ours.take()):
+                    got += frame["type"] == "abp_log"
+                    dropped += frame["data"].get("dropped", 0)
+            assert dropped >= 5000 - MOST_WAITING
+            [line] = await theirs.take()
+            assert json.loads(line)["data"]["content"] == "end"
+            nursery.cancel_scope.cancel(reason="the test is over")
+    thread = Thread(target=write, args=("after the end",))
+    thread.start()
+    thread.join()

@@ -127,7 +127,7 @@ def _may_go(host: str, allowed: list[str]) -> bool:
     """Tell whether a host may be asked, as far as its name says; the rest is seen when it is resolved."""
     if host in {one.lower() for one in allowed}:
         return True
-    if host == "localhost" or host.endswith(".localhost"):
+    if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
         return False
     try:
         return is_public(host)

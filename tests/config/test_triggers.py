@@ -103,6 +103,7 @@ def test_a_name_is_there_once(tmp_path: Path) -> None:
     [
         ('url = "http://127.0.0.1/x"', "triggers[0].url: it leads to a private address; if that is meant: allow_private"),
         ('url = "http://localhost:80/x"', "it leads to a private address"),
+        ('url = "http://a.localhost./x"', "it leads to a private address"),
         ('url = "http://[::ffff:10.0.0.1]/x"', "it leads to a private address"),
         ('url = "ftp://example.org"', "triggers[0].url: expected an address like"),
         ('url = "https://u:p@example.org/"', "no name, no password"),

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import msgspec
-
 Kind = Literal["text", "number", "flag"]
 Field = tuple[str, ...] | Kind
 
@@ -84,11 +82,10 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
 SUBJECTS: Final[Mapping[str, str]] = {"node.status": "nodeId", "task.status": "taskId"}
 
 
-def flat(data: Any) -> dict[str, Any]:
+def flat(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return an event's data with what is inside its objects as ``object.field``."""
     found: dict[str, Any] = {}
     for name, value in data.items():
-        value = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value  # noqa: PLW2901  # read
         if isinstance(value, dict):
             found |= {f"{name}.{inner}": one for inner, one in value.items()}
         else:

@@ -35,8 +35,9 @@ class Happening:
 
     @classmethod
     def of(cls, kind: str, owner: Principal, data: Any, at_ms: int) -> Self:
-        """Read an event."""
-        kept = {name: one for name, value in data.items() if (one := _within(value)) is not None}
+        """Read an event, as its frame would be read."""
+        read: dict[str, Any] = msgspec.json.decode(encode(data))
+        kept = {name: one for name, value in read.items() if (one := _within(value)) is not None}
         fields = flat(kept)
         return cls(kind, owner.tenant_id, owner.family_id, depth_of(owner), at_ms, kept, fields)
 
@@ -86,8 +87,6 @@ def _within(value: Any) -> Any:
     """Return a value if it is small, the beginning of a long text; else None."""
     if isinstance(value, str):
         return value[:MOST_CHARS]
-    if isinstance(value, msgspec.Raw):
-        value = msgspec.json.decode(value)
     is_small = not isinstance(value, dict | list) or len(encode(value)) <= MOST_CHARS
     return value if is_small else None
 

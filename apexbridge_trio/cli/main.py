@@ -19,6 +19,7 @@ from apexbridge_trio.cli import (
     requests,
     serve,
     tasks,
+    triggers,
 )
 from apexbridge_trio.cli.exits import Failure, exit_code_of
 from apexbridge_trio.errors import ApexError
@@ -48,6 +49,7 @@ app.add_typer(plugins.app)
 app.add_typer(nodes.app)
 app.add_typer(tasks.app)
 app.add_typer(reminders.app)
+app.add_typer(triggers.app)
 app.command()(serve.check)
 app.command()(doctor.doctor)
 app.command()(listing.version)

@@ -358,7 +358,7 @@ async def test_what_is_not_on_disk_ends_nothing(tmp_path, autojump_clock):
         async with listening(world, key) as device:
             with broken(world):
                 reply = await world.ask("DELETE", f"/v1/keys/{id_of(key)}", None, bearer(admin))
-                assert reply.status == 500
+                assert reply.status == 503
                 made = await world.ask("POST", "/v1/keys", {"scopes": ["chat"]}, bearer(admin))
                 assert made.status == 500
             await device.say("ping")

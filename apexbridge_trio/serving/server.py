@@ -67,8 +67,8 @@ async def serve(
     with ExitStack() as held:
         for sock in sockets:  # they are ours from now on, whatever becomes of a bind
             held.callback(sock.close)
-        listening = [*map(_bound, binds), *sockets]
-        listeners = [_listener(sock, limits_now(), held) for sock in listening]
+        listening = [*(held.enter_context(_bound(bind)) for bind in binds), *sockets]
+        listeners = [_listener(sock, limits_now()) for sock in listening]
         addresses = list(map(Address.of, listening))
         async with lifespan(app) as state, trio.open_nursery() as nursery:
             reception = _Reception(Site(app, limits_now, on_fault, state))
@@ -152,8 +152,7 @@ def _bound(bind: str) -> socket.socket:
     return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
 
 
-def _listener(sock: socket.socket, limits: ServingLimits, held: ExitStack) -> trio.SocketListener:
-    held.callback(sock.close)
+def _listener(sock: socket.socket, limits: ServingLimits) -> trio.SocketListener:
     sock.listen(BACKLOG)
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         # Accepted sockets inherit it: a peer that vanished without a word is found by the kernel.

@@ -228,7 +228,7 @@ def _check(db: apsw.Connection, at_most_s: float) -> None:
     end = time.monotonic() + at_most_s
     db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
     try:
-        found: str = db.pragma("quick_check", 1)
+        found: str = db.pragma("integrity_check", 1)
     except apsw.InterruptError:
         return  # as far as it came, nothing was wrong
     finally:

@@ -162,7 +162,7 @@ async def test_a_broken_disk_changes_nothing(state, autojump_clock):
     async with open_world(state) as world:
         with broken(world):
             reply = await post(world, "clock", "disable")
-        assert (reply.status, reply.json["error"]["code"]) == (500, "store_unusable")
+        assert (reply.status, reply.json["error"]["code"]) == (503, "storage")
         assert world.hub.plugins.is_on("clock")
 
 

@@ -32,7 +32,7 @@ from apexbridge_trio.protocol.callback import Callback, read_callback
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.protocol.signature import TOLERANCE_S, Signed
 from apexbridge_trio.results import Results, is_file_name
-from apexbridge_trio.store import Notice, Store, TaskRecord, Tasks, TaskState
+from apexbridge_trio.store import Devices, Notice, Store, TaskRecord, Tasks, TaskState
 
 # One sweep's transaction: some tens of milliseconds, for which callbacks wait.
 MOST_SWEPT: Final = 200
@@ -92,6 +92,7 @@ class Ledger:
 
     def __init__(self, store: Store, results: Results, *, now: Callable[[], float] = time.time) -> None:
         self._tasks = Tasks(store)
+        self._devices = Devices(store)
         self._results = results
         self._now = now
 
@@ -176,6 +177,7 @@ class Ledger:
             self._tasks.delete(record.call_id)
         # A message of now may bear a time of TOLERANCE_S ahead, and be good as long after it.
         self._tasks.forget_notices(now_ms)
+        self._devices.forget(now_ms)
         self._tasks.forget_seen(now_ms - 2 * TOLERANCE_S * 1000)
         return Swept(timed_out, len(old))
 

@@ -1,7 +1,10 @@
 """What people have to be told, also those who are not here: on disk until somebody has seen it.
 
 A notice is owed in the transaction of what it is about, told when that is over, and shown to every
-device that comes later, until it is acknowledged (by any device that may see it) or its time is over.
+device that comes later, until it is acknowledged or its time is over. An alert or a reminder asks that
+something be done: one acknowledgement settles it for everybody. A notification informs: each device that
+is remembered (it has given its name, or has acknowledged something once) is told it until it has
+acknowledged it itself; any other device, until somebody has.
 """
 
 import time
@@ -23,7 +26,8 @@ from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.store import Notice, Store, TaskRecord, Tasks
+from apexbridge_trio.store import DeviceRecord, Devices, Notice, Store, TaskRecord, Tasks
+from apexbridge_trio.store.devices import SETTLED_BY_ONE, named
 
 NoticeKind = Literal["notification", "alert", "reminder"]
 Level = Literal["info", "warning", "error"]
@@ -33,6 +37,8 @@ MOST_OWED: Final = 1000
 # Told of one task's progress a minute, and tasks that are counted; what is more is left out.
 PROGRESS_RATE: Final = 120
 _MOST_TASKS: Final = 1000
+# How often it is written that a device was here.
+NOTE_EVERY_MS: Final = 3_600_000
 
 log = get_logger("notices")
 
@@ -50,6 +56,8 @@ class Notices:
     def __init__(self, read: Store, written: Store, journal: Journal, events: Events) -> None:
         self._read = Tasks(read)
         self._written = Tasks(written)
+        self._devices = Devices(read)
+        self._written_devices = Devices(written)
         self._journal = journal
         self._events = events
         self._rates: dict[str, Rate] = {}
@@ -93,16 +101,41 @@ class Notices:
         if (notice := self._read.notice(notice_id)) is not None:
             self._tell(notice)
 
-    def pending(self, reader: Principal) -> list[Notice]:
-        """Return what somebody has still to be told, oldest first."""
-        now_ms = int(time.time() * 1000)
-        return [
-            notice
-            for notice in self._read.notices_of(reader.tenant_id, MOST_OWED)
-            if _may_see(reader, notice) and (notice.expires_ms or now_ms) >= now_ms
-        ]
+    def arrive(self, reader: Principal, device: str) -> None:
+        """Remember a device that has given its name; one without a name is no other than before."""
+        if not device:
+            return
+        known = self._devices.find(reader.id, device)
+        here = _here(reader, device)
+        # It is kept for weeks, so that it was here need not be written each time.
+        if known is None or known.last_ms + NOTE_EVERY_MS < here.last_ms:
+            self._journal.post(partial(self._written_devices.arrive, here), failed=_log_unwritten)
 
-    def frames(self, reader: Principal, subscription: Subscription) -> list[tuple[str, bytes]]:
+    def pending(self, reader: Principal, device: str = "") -> list[Notice]:
+        """Return what somebody has still to be told on a device, oldest first."""
+        known = self._devices.find(reader.id, device)
+        now_ms = int(time.time() * 1000)
+        return self._devices.due(known, reader.tenant_id, reader.family_id, now_ms, MOST_OWED)
+
+    def find(self, notice_id: str, reader: Principal) -> Notice:
+        """Return a notice that is kept, acknowledged or not.
+
+        Raises:
+            NotFound: There is none, for them.
+        """
+        notice = self._read.notice(notice_id)
+        if notice is None or not _may_see(reader, notice):
+            raise NotFound("There is no such notice.")
+        return notice
+
+    def seen_on(self, notice: Notice) -> list[dict[str, Any]]:
+        """Say on which devices a notice was acknowledged, and when."""
+        found = self._devices.seen_on(notice.id)
+        return [{**named(key_id, device), "at": at_ms} for key_id, device, at_ms in found]
+
+    def frames(
+        self, reader: Principal, subscription: Subscription, device: str = ""
+    ) -> list[tuple[str, bytes]]:
         """Write what somebody has still to be told as frames; the position is that of the last event."""
         return [
             (
@@ -115,34 +148,37 @@ class Notices:
                     notice.created_ms,
                 ),
             )
-            for notice in self.pending(reader)
+            for notice in self.pending(reader, device)
             if notice.kind in subscription.kinds
         ]
 
-    def ack(self, notice_id: str, reader: Principal, done: Callable[[bool], None]) -> None:
-        """Note that somebody has seen a notice; it is shown to nobody any more.
+    def ack(self, notice_id: str, reader: Principal, done: Callable[[bool], None], device: str = "") -> None:
+        """Note that somebody has seen a notice; who else is still told it, the module's head says.
 
         Args:
             notice_id: Its id.
             reader: Who has.
-            done: Called once that is on disk, or with False if there is no such notice, for them.
+            done: Called once that is on disk, or with False if there is no such notice, for them, or
+                not any more.
+            device: Where.
         """
         notice = self._read.notice(notice_id)
         if notice is None or not _may_see(reader, notice):
             done(False)  # noqa: FBT003  # the answer
             return
 
-        def after(_: None) -> None:
-            self._events.publish("notification.acked", _owner(notice), {"id": notice.id})
-            done(True)  # noqa: FBT003  # the answer
+        def after(acked: Notice | None) -> None:
+            if acked is not None:
+                self._events.publish("notification.acked", _owner(acked), _acked(acked, reader, device))
+            done(acked is not None)
 
         self._journal.post(
-            partial(self._written.settle_notice, notice_id),
+            partial(self._written_devices.ack, notice_id, _here(reader, device)),
             after,
             failed=lambda _: done(False),  # noqa: FBT003  # the answer
         )
 
-    async def settle(self, notice_id: str, reader: Principal) -> None:
+    async def settle(self, notice_id: str, reader: Principal, device: str = "") -> None:
         """Note that somebody has seen a notice, and wait until that is on disk.
 
         Raises:
@@ -154,7 +190,7 @@ class Notices:
             found.append(is_settled)
             over.set()
 
-        self.ack(notice_id, reader, done)
+        self.ack(notice_id, reader, done, device)
         await over.wait()
         if not found[0]:
             raise NotFound("There is no such notice.")
@@ -187,6 +223,21 @@ def told(notice: Notice) -> dict[str, Any]:
     if not said.get("message"):
         said["message"] = f"{said.get('tool', 'The task')}: {said.get('state', 'over')}"
     return said
+
+
+def _acked(notice: Notice, reader: Principal, device: str) -> dict[str, Any]:
+    """Write who has acknowledged a notice, as the other devices are told it."""
+    is_settled = notice.kind in SETTLED_BY_ONE
+    return {"id": notice.id, "kind": notice.kind, "by": named(reader.id, device), "settled": is_settled}
+
+
+def _here(reader: Principal, device: str) -> DeviceRecord:
+    now_ms = int(time.time() * 1000)
+    return DeviceRecord(reader.id, device, reader.tenant_id, reader.family_id, now_ms, now_ms)
+
+
+def _log_unwritten(fault: Exception) -> None:
+    log.warning("a device could not be remembered", reason=str(fault))
 
 
 def _owner(notice: Notice) -> Principal:

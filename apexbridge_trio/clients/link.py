@@ -59,6 +59,7 @@ class ClientLink:
         reader: Who is told.
         position: What it had last, if it has said so on coming.
         kinds: What it wants to be told.
+        device: What it calls itself; empty: it does not say.
 
     Attributes:
         code: What the connection is closed with, and `reason` why.
@@ -72,11 +73,13 @@ class ClientLink:
         *,
         position: Resume | None = None,
         kinds: frozenset[Kind] | None = None,
+        device: str = "",
     ) -> None:
         self._hub = hub
         self._socket = socket
         self._reader = reader
         self._position = position
+        self._device = device
         self.connection_id = new_id("conn")
         self.code = 1000
         self.reason = "the client has gone"
@@ -142,13 +145,14 @@ class ClientLink:
             "timestamp": self._hub.events.now_ms(),
         }
         self._say("connection_ack", acknowledged)
+        self._hub.notices.arrive(self._reader, self._device)
         if self._position is None:
             self._show_what_is()
         else:
             self._on_resume(self._position)
 
     def _show_what_is(self) -> None:
-        for _, frame in self._hub.notices.frames(self._reader, self._subscription):
+        for _, frame in self._hub.notices.frames(self._reader, self._subscription, self._device):
             self._post(frame)
         for event in self._subscription.running():
             self._post_event(event)
@@ -171,7 +175,7 @@ class ClientLink:
         def done(is_settled: bool) -> None:  # noqa: FBT001  # a callback
             self._say("acked", {"id": asked.id, "settled": is_settled})
 
-        self._hub.notices.ack(asked.id, self._reader, done)
+        self._hub.notices.ack(asked.id, self._reader, done, self._device)
 
     def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         if self._asked >= MOST_ASKED:

@@ -2,6 +2,7 @@
 
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
+from apexbridge_trio.store.devices import DeviceRecord, Devices
 from apexbridge_trio.store.faults import said, storage_failed
 from apexbridge_trio.store.keys import KeyRows
 from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
@@ -25,6 +26,8 @@ __all__ = [
     "RESTORING",
     "AuditRecord",
     "AuditRows",
+    "DeviceRecord",
+    "Devices",
     "FiringKind",
     "FiringRecord",
     "FiringRows",

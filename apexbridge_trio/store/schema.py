@@ -196,4 +196,29 @@ MIGRATIONS: Final = (
         since_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE notices ADD COLUMN acked_ms INTEGER;
+    ALTER TABLE notices ADD COLUMN acked_by TEXT;
+    CREATE TABLE devices (
+        key_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        family_id TEXT,
+        first_ms INTEGER NOT NULL,
+        last_ms INTEGER NOT NULL,
+        PRIMARY KEY (key_id, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE notice_acks (
+        notice_id TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (notice_id, key_id, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX notice_acks_by_device ON notice_acks (key_id, name);
+    CREATE TRIGGER acks_go_with_their_notice AFTER DELETE ON notices
+    BEGIN DELETE FROM notice_acks WHERE notice_id = OLD.id; END;
+    CREATE TRIGGER acks_go_with_their_device AFTER DELETE ON devices
+    BEGIN DELETE FROM notice_acks WHERE key_id = OLD.key_id AND name = OLD.name; END;
+    """,
 )

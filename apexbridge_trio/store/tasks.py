@@ -57,6 +57,8 @@ class Notice(Struct, frozen=True):
             ``reminderId title state dueAt late``.
         kind: ``notification``, ``alert`` or ``reminder``.
         expires_ms: When it need not be told any more; None: `NOTICE_DAYS` after it was made.
+        acked_ms: When somebody acknowledged it first; None: nobody has.
+        acked_by: On which device: ``<key's id>`` or ``<key's id>/<name>``.
     """
 
     id: str
@@ -69,6 +71,8 @@ class Notice(Struct, frozen=True):
     kind: str = "notification"
     title: str = ""
     expires_ms: int | None = None
+    acked_ms: int | None = None
+    acked_by: str | None = None
 
 
 _COLUMNS: Final = [field.name for field in msgspec.structs.fields(TaskRecord)]
@@ -144,24 +148,18 @@ class Tasks:
     def owe(self, notice: Notice) -> None:
         """Record that the owner has to be told; a second time changes nothing."""
         row = msgspec.structs.astuple(notice)
-        self._store.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._store.execute("INSERT OR IGNORE INTO notices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def notice(self, notice_id: str) -> Notice | None:
-        """Return a notice that is owed."""
+        """Return a notice that is kept."""
         rows = self._store.execute("SELECT * FROM notices WHERE id = ?", (notice_id,))
         return next((Notice(*row) for row in rows), None)
 
-    def notices_of(self, tenant_id: str, most: int) -> list[Notice]:
-        """Return what a tenant is owed, oldest first, of many the newest."""
-        rows = self._store.execute(
-            "SELECT * FROM notices WHERE tenant_id = ? ORDER BY created_ms DESC, id DESC LIMIT ?",
-            (tenant_id, most),
-        )
-        return [Notice(*row) for row in rows][::-1]
-
     def count_notices(self, tenant_id: str) -> int:
-        """Return how much a tenant is owed."""
-        rows = self._store.execute("SELECT count(*) FROM notices WHERE tenant_id = ?", (tenant_id,))
+        """Return how much a tenant is owed that nobody has acknowledged."""
+        rows = self._store.execute(
+            "SELECT count(*) FROM notices WHERE tenant_id = ? AND acked_ms IS NULL", (tenant_id,)
+        )
         return next(rows)[0]  # type: ignore[no-any-return]
 
     def forget_notices(self, now_ms: int) -> None:
@@ -172,7 +170,7 @@ class Tasks:
         )
 
     def settle_notice(self, notice_id: str) -> None:
-        """Record that the owner was told."""
+        """Forget a notice: the owner has what it is about."""
         self._store.execute("DELETE FROM notices WHERE id = ?", (notice_id,))
 
     def settle_older(self, start: str, keep: int) -> None:
@@ -181,8 +179,9 @@ class Tasks:
         self._store.execute(f"DELETE FROM notices WHERE id IN ({ids})", (start, f"{start}:", keep))  # noqa: S608  # our own
 
     def notices(self) -> list[Notice]:
-        """Return what is owed, oldest first."""
-        return [Notice(*row) for row in self._store.execute("SELECT * FROM notices ORDER BY created_ms, id")]
+        """Return what is owed and nobody has acknowledged, oldest first."""
+        rows = self._store.execute("SELECT * FROM notices WHERE acked_ms IS NULL ORDER BY created_ms, id")
+        return [Notice(*row) for row in rows]
 
     def _one(self, condition: str, *values: Any) -> TaskRecord | None:
         return next(iter(self._all(condition, *values)), None)

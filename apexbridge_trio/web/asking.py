@@ -5,26 +5,30 @@ from urllib.parse import parse_qs
 
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.events import Kind, kinds_of
+from apexbridge_trio.ids import is_sane
 from apexbridge_trio.logs import Wanted
 from apexbridge_trio.protocol.client import Resume
 from apexbridge_trio.web.arrival import Arrival, header
 
 MAX_POSITION_CHARS = 200
+MAX_DEVICE_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """``?epoch=…&seq=…&topics=a,b&follow=false``.
+    """``?epoch=…&seq=…&topics=a,b&follow=false&device=…``.
 
     Attributes:
         position: What the reader had last; None: it has nothing.
         kinds: What it wants to be told.
         follows: Whether it stays for what comes.
+        device: What the device calls itself; empty: it does not say.
     """
 
     position: Resume | None
     kinds: frozenset[Kind]
     follows: bool
+    device: str = ""
 
     @classmethod
     def of(cls, arrival: Arrival) -> "EventQuery":
@@ -39,7 +43,19 @@ class EventQuery:
         position = last_event(arrival)
         if position is None and "seq" in found:
             position = _position((found.get("epoch", ""), ":", found["seq"]))
-        return cls(position, kinds, found.get("follow", "true") not in {"false", "0"})
+        follows = found.get("follow", "true") not in {"false", "0"}
+        return cls(position, kinds, follows, device_name(found.get("device", "")))
+
+
+def device_name(text: str) -> str:
+    """Return what a device calls itself.
+
+    Raises:
+        BadRequest: It is no name.
+    """
+    if text and not (is_sane(text) and len(text) <= MAX_DEVICE_CHARS):
+        raise BadRequest(f"device: 1 to {MAX_DEVICE_CHARS} of A-Z a-z 0-9 . _ : and -.", param="device")
+    return text
 
 
 def wanted_lines(arrival: Arrival) -> Wanted:

@@ -86,6 +86,7 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     assert arrival.principal is not None
     reader = narrowed(arrival.principal, arrival, None, None)
     asked = EventQuery.of(arrival)
+    hub.notices.arrive(reader, asked.device)
     outbox = Outbox()
     subscription = hub.events.subscribe(reader, outbox.post, kinds=asked.kinds, on_close=outbox.end)
     arrival.opening.end = outbox.leave
@@ -110,7 +111,7 @@ def _begin(
     else:
         found = _missed(hub, subscription, outbox, asked)
     if asked.follows and not outbox.is_resumed:
-        for kind, frame in hub.notices.frames(reader, subscription):
+        for kind, frame in hub.notices.frames(reader, subscription, asked.device):
             outbox.add(sse(hub.events.epoch, subscription.seq, kind, frame))
     for event in found:
         outbox.add(event.as_sse())

@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.notices import Level, NoticeKind, told
 from apexbridge_trio.protocol.openai import Id, read_json
+from apexbridge_trio.web.asking import device_name
 from apexbridge_trio.web.reading import narrowed, require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply
 
@@ -55,11 +56,20 @@ def add_notices(app: QuartTrio, hub: Hub) -> None:
     async def pending() -> Response:
         said: list[dict[str, Any]] = [
             {"type": notice.kind, **told(notice), "createdAt": notice.created_ms}
-            for notice in hub.notices.pending(current_principal())
+            for notice in hub.notices.pending(
+                current_principal(), device_name(request.args.get("device", ""))
+            )
         ]
         return reply(said)
 
+    @app.get("/v1/notifications/<notice_id>")
+    async def notice(notice_id: str) -> Response:
+        found = hub.notices.find(notice_id, current_principal())
+        said = {"type": found.kind, **told(found), "createdAt": found.created_ms, "ackedAt": found.acked_ms}
+        return reply({**said, "seenOn": hub.notices.seen_on(found)})
+
     @app.post("/v1/notifications/<notice_id>/ack")
     async def ack(notice_id: str) -> Response:
-        await hub.notices.settle(notice_id, current_principal())
+        device = device_name(request.args.get("device", ""))
+        await hub.notices.settle(notice_id, current_principal(), device)
         return reply({"status": "success", "id": notice_id})

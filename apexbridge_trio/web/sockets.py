@@ -99,7 +99,7 @@ async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send
     if hub.flights.is_draining:
         raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
     socket = await _accepted(arrival, receive, send)
-    link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds)
+    link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds, device=asked.device)
     arrival.opening.end = link.end
     with doing(reader if "admin" not in reader.scopes else None):  # who may interrupt what is another's
         await link.run(receive)

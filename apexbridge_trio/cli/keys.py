@@ -87,7 +87,12 @@ def revoke(key_id: KeyId, state: StateDirectory = None, as_json: AsJson = False)
 def _ended(told: dict[str, Any]) -> str:
     if not told:
         return ""
-    return f"; {told['closed']} connections closed, {len(told['interrupted'])} requests interrupted"
+    closed, interrupted = _number(told["closed"], "connection"), _number(len(told["interrupted"]), "request")
+    return f"; {closed} closed, {interrupted} interrupted"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shown(entry: dict[str, Any]) -> dict[str, Any]:

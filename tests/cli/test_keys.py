@@ -99,7 +99,7 @@ def test_a_hub_that_is_named_with_a_key_is_asked(
     hub.answers["DELETE /v1/keys/k1"] = Reply({"status": "success", **receipt, **ENTRY})
     ran = run("keys", "revoke", "k1")
     assert ran.err.splitlines() == [
-        "key k1 is revoked; 3 connections closed, 1 requests interrupted",
+        "key k1 is revoked; 3 connections closed, 1 request interrupted",
         "  not stopped yet: r1/round1/echo",
     ]
     assert json.loads(run("keys", "revoke", "k1", "--json").out) == {"id": "k1", "revoked": True, **receipt}

@@ -107,6 +107,23 @@ async def test_what_is_kept_can_be_read_without_waiting(tmp_path, autojump_clock
         assert (await world.ask("GET", "/v1/events")).status == 401
 
 
+async def test_an_administrator_is_told_of_its_own_tenant_alone(tmp_path, autojump_clock):
+    """Naming a tenant narrows what a key has, and widens nothing, whatever its scopes."""
+    async with open_world(tmp_path) as world, world.client() as http:
+        key = key_for(world, "admin", "chat", tenant="office")
+        for named in ("X-Tenant-Id: default", "X-Tenant-Id: *", "X-Tenant-Id: a b"):
+            reply = await world.ask(
+                "GET", "/v1/events?follow=false", None, f"Authorization: Bearer {key}", named
+            )
+            assert reply.status in {400, 403}, named
+        stream = Stream(http)
+        await stream.open(key, "", "X-Tenant-Id: office")
+        assert (await stream.next())["event"] == "connected"
+        world.hub.events.publish("alert", HOUSE, {"message": "theirs"})
+        world.hub.events.publish("alert", Principal("x", "office"), {"message": "ours"})
+        assert json.loads((await stream.next())["data"])["data"]["message"] == "ours"
+
+
 async def test_it_ends_when_the_hub_does_and_is_not_begun_again(tmp_path, autojump_clock):
     async with open_world(tmp_path) as world, world.client() as http:
         key = key_for(world, "chat")

@@ -9,16 +9,16 @@ import trio
 from msgspec import Raw, Struct
 
 from apexbridge_trio.chat import Turn, WholeListener
-from apexbridge_trio.config import Chat, Limits
+from apexbridge_trio.config import Limits
 from apexbridge_trio.errors import BadRequest, Forbidden, ToolFailed
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.limits import Limiter
-from apexbridge_trio.models import ModelTable
 from apexbridge_trio.protocol.openai import Call, CalledFunction, encode, read_chat
 from apexbridge_trio.push import Unpushed
 from apexbridge_trio.redaction import redact
+from apexbridge_trio.settings import Snapshot
 from apexbridge_trio.tools import Toolbox
 
 # An answer is kept as a notice until somebody takes it; who wants more asks again.
@@ -38,20 +38,23 @@ class Actions:
     """Runs chats and tools for their owners.
 
     Attributes:
-        models: Where to look for the default one.
-        config: Of chats.
+        now: The config and models of this moment; a chat keeps to those it began with.
         toolbox: What plugins and nodes offer somebody now.
         limiter: What the owner's key may take: a chat that nobody waits for counts as any other.
         may_act: Whether somebody may still have things done: their key may have been revoked.
         events: Who hears of a chat's end.
     """
 
-    models: ModelTable
-    config: Chat
+    now: Callable[[], Snapshot]
     toolbox: Callable[[Principal], Toolbox]
     may_act: Callable[[Principal], bool] = lambda _owner: True
     limiter: Limiter = field(default_factory=lambda: Limiter(Limits()))
     events: Events = field(default_factory=Events)
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an action that begins now may take."""
+        return self.now().config.chat.timeout_s
 
     async def run(self, kind: str, action: str, flight: Flight) -> str:
         """Do it, inside its flight; returns what the flight's owner is told, if anything.
@@ -68,7 +71,7 @@ class Actions:
             raise Forbidden("The key that set this was revoked; it does nothing any more.")
         parts = msgspec.json.decode(action, type=Parts)
         if kind == "chat":
-            told = Unpushed(self.events, flight.owner, flight.name, self.config.default_model)
+            told = Unpushed(self.events, flight.owner, flight.name, self.now().config.chat.default_model)
             with told, self.limiter.hold_chat(flight.owner.id, is_stream=False, now=trio.current_time()):
                 return (await self._answer(parts.prompt, flight))[:MOST_SAID]
         await self._tool(parts, flight)
@@ -85,9 +88,11 @@ class Actions:
 
     async def _answer(self, prompt: str, flight: Flight) -> str:
         request, fields = read_chat(encode({"messages": [{"role": "user", "content": prompt}]}))
-        model = await self.models.find(self.config.default_model)
+        snapshot = self.now()
+        chat = snapshot.config.chat
+        model = await snapshot.models.find(chat.default_model)
         toolbox, spend = self.toolbox(flight.owner), self.limiter.spender(flight.owner.id)
-        turn = Turn(request, fields, model, toolbox, self.config.max_rounds, spend=spend)
+        turn = Turn(request, fields, model, toolbox, chat.max_rounds, spend=spend)
         listener = WholeListener(turn)
         await turn.run(flight, listener)
         return listener.text

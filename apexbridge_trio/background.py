@@ -45,11 +45,14 @@ class Backgrounds:
     Args:
         flights: The live tree.
         keep_s: How long a result can be asked for, seconds.
+
+    Attributes:
+        keep_s: The same; what ends from now on is kept so long.
     """
 
     def __init__(self, flights: Flights, keep_s: float) -> None:
         self._flights = flights
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._kept: dict[tuple[str, str], Background] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -150,7 +153,7 @@ class Backgrounds:
         return sum(len(chat.result) for chat in self._kept.values())
 
     async def _forget_later(self, chat: Background) -> None:
-        await trio.sleep(self._keep_s)
+        await trio.sleep(self.keep_s)
         # The id may be in use again by now.
         if self._kept.get(key := (chat.owner.tenant_id, chat.request_id)) is chat:
             del self._kept[key]

@@ -19,7 +19,8 @@ from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
-from apexbridge_trio.config import Config, shipped
+from apexbridge_trio.config import Config, ConfigFile, Source, shipped
+from apexbridge_trio.errors import TooMany
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
@@ -30,6 +31,7 @@ from apexbridge_trio.keyring import Keyring
 from apexbridge_trio.ledger import Ledger, Sender, owner_of
 from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
+from apexbridge_trio.log import configure as configure_log
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.logs import Logs
 from apexbridge_trio.measures import Measures
@@ -44,7 +46,8 @@ from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
-from apexbridge_trio.store import NodeTaskRecord, PluginRows, Store
+from apexbridge_trio.settings import Change, Settings, Snapshot
+from apexbridge_trio.store import NodeTaskRecord, PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.triggers import Triggers, depth_of
 from apexbridge_trio.upstream import Upstream
@@ -66,8 +69,19 @@ def open_hub(
     *,
     make_upstream: Callable[[config_file.Upstream], Upstream] = Upstream,
     now: Callable[[], float] = time.time,
+    file: ConfigFile | None = None,
+    source: Source | None = None,
 ) -> Iterator[Hub]:
-    """Compose the rooms; what they hold open is closed on leaving, synchronously."""
+    """Compose the rooms; what they hold open is closed on leaving, synchronously.
+
+    Args:
+        config: What is in force first.
+        state: The state directory.
+        make_upstream: Makes a provider of its entry.
+        now: Seconds since the epoch.
+        file: Where the config is; None: in the state directory.
+        source: What was read there, and says `config`; None: there is no file yet.
+    """
     with ExitStack() as stack:
         was_used = (state / results.FOLDER).is_dir()
         store = stack.enter_context(Store(state, check_s=CHECK_S, was_used=was_used))
@@ -78,18 +92,32 @@ def open_hub(
         flights = Flights()
         flights.watchers.append(measures := Measures())
         reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
-        disabled = PluginRows(store).disabled()
-        plugins = load_plugins(config, state, partial(PluginReminders, reminders), disabled)
+        plugins = load_plugins(
+            config,
+            state,
+            partial(PluginReminders, reminders),
+            home=lambda: reminders.home,
+            disabled=PluginRows(store).disabled(),
+        )
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
         for name, note in plugins.notes.items():
             log.warning("plugin is limited", plugin=name, reason=note)
         upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
         embedded = IntentModel(plugins)
-        models = ModelTable(config.models, upstreams, embedded)
-        stack.callback(models.close)
+        settings = Settings(
+            file or ConfigFile(None, state, {}),
+            Snapshot(config, ModelTable(config.models, upstreams, embedded), source or Source(None), 0),
+            read=RevisionRows(store),
+            written=RevisionRows(written),
+            journal=journal,
+            make_upstream=make_upstream,
+            is_draining=lambda: flights.is_draining,
+            now=now,
+        )
+        stack.callback(settings.close)
         pendings = _pendings(config, state, store, written, journal)
-        nodes = _nodes(config, flights, journal, store, written, pendings, models)
+        nodes = _nodes(config, flights, journal, store, written, pendings, settings)
         notices = Notices(store, written, journal, events := Events())
         _tell(events, notices, pendings, nodes, reminders)
         _tell_faults(events, notices, pendings, plugins)
@@ -108,14 +136,13 @@ def open_hub(
         keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
         keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
         hub = Hub(
-            config=config,
+            settings=settings,
             audit=audit,
             events=events,
             logs=logs,
             flights=flights,
             journal=journal,
             backgrounds=Backgrounds(flights, config.chat.result_ttl_s),
-            models=models,
             plugins=plugins,
             pendings=pendings,
             nodes=nodes,
@@ -133,8 +160,11 @@ def open_hub(
             switches=switches,
         )
         reminders.actions = triggers.firings.actions = Actions(
-            models, config.chat, hub.toolbox, partial(_may_act, keys), limiter, events
+            lambda: settings.current, hub.toolbox, partial(_may_act, keys), limiter, events
         )
+        settings.follow(partial(_configure, hub))
+        settings.changed = partial(_tell_change, hub)
+        settings.refused = partial(_tell_refusal, hub)
         yield hub
 
 
@@ -148,15 +178,33 @@ def home_zone(config: Config) -> ZoneInfo:
     return ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
 
 
+def plugin_directories(config: Config) -> list[Path]:
+    """Return where plugins are: what comes with the hub, and what the config says."""
+    return [shipped("plugins"), *map(Path, config.plugins.directories)]
+
+
 def load_plugins(
-    config: Config, state: Path, reminders: RemindersOf | None = None, disabled: Iterable[str] = ()
+    config: Config,
+    state: Path,
+    reminders: RemindersOf | None = None,
+    *,
+    home: Callable[[], ZoneInfo] | None = None,
+    disabled: Iterable[str] = (),
 ) -> Plugins:
-    """Load the plugins that come with the hub, and those of the config's directories; blocks."""
+    """Load the plugins that come with the hub, and those of the config's directories; blocks.
+
+    Args:
+        config: Says where they are, and how they are held.
+        state: The state directory.
+        reminders: What a plugin with that permission has.
+        home: Returns the home's zone whenever a plugin asks for the time; None: the config's.
+        disabled: Names of those that are not offered.
+    """
     zone = home_zone(config)
     return Plugins.load(
-        [shipped("plugins"), *map(Path, config.plugins.directories)],
+        plugin_directories(config),
         state=state,
-        clock=lambda: datetime.now(zone),
+        clock=lambda: datetime.now(home() if home else zone),
         strict=config.plugins.strict,
         kill_grace_s=config.plugins.kill_grace_s,
         mcp=config.plugins.mcp,
@@ -183,7 +231,7 @@ def _nodes(
     store: Store,
     written: Store,
     pendings: Pendings,
-    models: ModelTable,
+    settings: Settings,
 ) -> Nodes:
     nodes = Nodes(
         config.nodes,
@@ -194,7 +242,7 @@ def _nodes(
         keep_s=config.results.keep_days * DAY_S,
         callback_url=lambda: pendings.url,
     )
-    nodes.llm.ask_model = partial(ask_model, models, pendings, config.chat.default_model)
+    nodes.llm.ask_model = partial(ask_model, lambda: settings.current, pendings)
 
     async def forward(principal: Principal, callback: ForwardedCallback) -> str:
         taken, sender = read_callback(callback.body), Sender(principal=principal)
@@ -249,6 +297,57 @@ def _tell_faults(events: Events, notices: Notices, pendings: Pendings, plugins: 
 
     pendings.owed = owed
     plugins.on_failed(down)
+
+
+def _configure(hub: Hub, before: Config, after: Config) -> None:
+    """Have the rooms that were handed values of the config go by another one, in one step.
+
+    What reads the config when it needs it, by `hub.config` or a snapshot, is not here.
+    """
+    keep_s = after.results.keep_days * DAY_S
+    hub.backgrounds.keep_s = after.chat.result_ttl_s
+    hub.pendings.expires_s, hub.pendings.keep_s = after.callbacks.expires_s, keep_s
+    hub.nodes.configure(after.nodes, keep_s)
+    hub.limiter.replace(after.limits)
+    hub.triggers.replace(after.triggers)
+    if before.log != after.log:
+        configure_log(after.log.level, after.log.format)
+    if before.plugins.timezone != after.plugins.timezone:
+        hub.reminders.move(home_zone(after))
+    if before.plugins != after.plugins:
+        hub.plugins.configure(
+            plugin_directories(after),
+            strict=after.plugins.strict,
+            kill_grace_s=after.plugins.kill_grace_s,
+            mcp=after.plugins.mcp,
+        )
+
+
+def _tell_change(hub: Hub, change: Change) -> None:
+    """Tell every household that the config has changed: its keys, and none of its values.
+
+    Here `audit` belongs, once there is one: `change.origin` says who and from where.
+    """
+    said = {"revision": change.revision, "changed": change.applied, "origin": change.origin.kind}
+    records = hub.keys.records()
+    for tenant in {LOCAL.tenant_id, *(one.tenant_id for one in records if one.revoked_ms is None)}:
+        hub.events.publish("config.changed", Principal("config", tenant), said)
+
+
+def _tell_refusal(hub: Hub, reason: str) -> None:
+    """Tell those who may mend it that an edit of the config was refused."""
+    good = [one for one in hub.keys.records() if one.revoked_ms is None and "admin" in one.scopes]
+    for tenant in {one.tenant_id for one in good} or {LOCAL.tenant_id}:
+        try:
+            hub.notices.owe(
+                "alert",
+                Principal("config", tenant),
+                reason,
+                level="error",
+                title="The config was not taken over",
+            )
+        except TooMany as fault:
+            log.warning("nobody is told of the config", tenant=tenant, reason=fault.message)
 
 
 def callback_url(config: Config, address: str) -> str:

@@ -11,7 +11,9 @@
     ├─ nodes                     tasks of nodes that stand for themselves
     ├─ plugins                   processes that go on after a pending answer, and what stays up
     ├─ plugin folders            notices that one was changed
-    ├─ local providers           looks for Ollama and llama.cpp, if nothing is configured
+    ├─ config file               notices that it was edited
+    ├─ reload                    SIGHUP reads the config again
+    ├─ local providers           looks for Ollama and llama.cpp, while nothing is configured
     ├─ loop lag                  notes how late the loop is
     ├─ keyring                   notices keys that were revoked or have expired
     ├─ reminders                 looks at the clock on the wall; what they begin is below it
@@ -27,6 +29,7 @@ logged, and only then the server stops, so that each client has its end. Sockets
 import faulthandler
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -37,13 +40,14 @@ import trio
 from apexbridge_trio import __version__
 from apexbridge_trio.activation import passed_sockets
 from apexbridge_trio.composition import callback_url, open_hub
-from apexbridge_trio.config import Config
+from apexbridge_trio.config import Config, ConfigFile, Source
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import watch
 from apexbridge_trio.serving import Address, ServingLimits, serve
+from apexbridge_trio.settings import Origin, watch_file
 from apexbridge_trio.standing import tell_standing
 from apexbridge_trio.store import hold_state
 from apexbridge_trio.upstream import Upstream, find_local
@@ -63,7 +67,12 @@ log = get_logger("daemon")
 
 
 async def run_hub(
-    config: Config, state: Path, binds: Sequence[str], sockets: Sequence[socket.socket]
+    config: Config,
+    state: Path,
+    binds: Sequence[str],
+    sockets: Sequence[socket.socket],
+    file: ConfigFile,
+    source: Source,
 ) -> None:
     """Serve until a signal has drained the hub.
 
@@ -74,11 +83,14 @@ async def run_hub(
         state: The state directory.
         binds: Addresses to listen at.
         sockets: Ones that listen already; they are closed in the end.
+        file: Where the config is.
+        source: What was read there.
     """
-    with hold_state(state), open_hub(config, state) as hub:
+    with hold_state(state), open_hub(config, state, file=file, source=source) as hub:
         drained = trio.Event()
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")
+            await services.start(_reload_on_signal, hub, name="reload")
             await services.start(hub.logs.run, name="logs")
             await services.start(watchdog, name="watchdog")
             await services.start(hub.backgrounds.run, name="backgrounds")
@@ -91,8 +103,8 @@ async def run_hub(
             await services.start(hub.keyring.run, name="keyring")
             await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
-            if config.chat.find_local and not config.upstreams:
-                services.start_soon(_look_for_local, hub, name="local providers")
+            services.start_soon(watch_file, hub.settings, name="config file")
+            services.start_soon(_look_for_local, hub, name="local providers")
             services.start_soon(tell_standing, hub, name="standing")
             await _serve(hub, binds, sockets, drained)
             hub.nodes.close()
@@ -134,11 +146,32 @@ def _call_back_at(hub: Hub, addresses: list[Address]) -> None:
             )
         return
     hub.pendings.url = callback_url(hub.config, tcp.authority)
+    hub.settings.follow(partial(_move_callbacks, hub, tcp.authority))
     hub.plugins.port = tcp.port
+
+
+def _move_callbacks(hub: Hub, address: str, _before: Config, after: Config) -> None:
+    hub.pendings.url = callback_url(after, address)
 
 
 def _log_fault(where: str, fault: BaseException) -> None:
     log.error("a fault was kept inside its connection", where=where, exc_info=fault)
+
+
+async def _reload_on_signal(
+    hub: Hub, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Read the config again at each SIGHUP; systemd is told when that begins and when it is over.
+
+    Signals that come meanwhile are one.
+    """
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            # systemd compares the time with its own of the signal (CLOCK_MONOTONIC, microseconds).
+            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            await hub.settings.reload(Origin("signal"))
+            notify("READY=1")
 
 
 async def _drain_on_signal(
@@ -192,26 +225,31 @@ async def _warm(hub: Hub) -> None:
 
 
 async def _look_for_local(hub: Hub) -> None:
-    """Offer the models of a provider on its usual local port, once one is there."""
+    """Offer the models of a provider on its usual local port, once one is there and none is configured."""
     while True:
-        for entry in await find_local(known=hub.models.upstreams):
+        found = await find_local(known=hub.models.upstreams) if _is_to_look(hub.config) else []
+        for entry in found if _is_to_look(hub.config) else ():
             log.info("found a local provider; its models are offered", name=entry.name, url=entry.base_url)
             hub.models.add_upstream(Upstream(entry))
         await trio.sleep(LOOK_EVERY_S)
 
 
-def run(config: Config, *, config_path: Path | None, state: Path, bind: str | None) -> int:
+def _is_to_look(config: Config) -> bool:
+    return config.chat.find_local and not config.upstreams
+
+
+def run(config: Config, *, file: ConfigFile, source: Source, state: Path, bind: str | None) -> int:
     """Run the hub until it has been drained; returns the exit code.
 
     It listens at `bind`, and on the sockets of the service manager; only without both, at the config's.
     """
     # A loop that the watchdog found blocked is ended by SIGABRT: this writes down where it stood.
     faulthandler.enable()
-    log.info("starting", version=__version__, config=str(config_path or "defaults"), state=str(state))
+    log.info("starting", version=__version__, config=str(source.path or "defaults"), state=str(state))
     try:
         sockets = passed_sockets()
         binds = [bind] if bind else [] if sockets else [config.server.bind]
-        trio.run(run_hub, config, state, binds, sockets)
+        trio.run(run_hub, config, state, binds, sockets, file, source)
     except* (ApexError, OSError) as faults:
         for fault in faults.exceptions:
             log.error("the hub can not run", reason=str(fault))

@@ -57,6 +57,54 @@ class ConfigInvalid(ApexError):
     code = "config_invalid"
 
 
+class ConfigRefused(ApexError):
+    """A change of the configuration has faults; nothing was changed.
+
+    Args:
+        faults: Each with its path, its line (0: there is none), and what is wrong there.
+    """
+
+    status = 422
+    type = "invalid_request_error"
+    code = "config_invalid"
+
+    def __init__(
+        self, message: str, *, faults: Sequence[tuple[str, int, str]] = (), param: str | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.faults = tuple(faults)
+
+
+class ConfigStale(ApexError):
+    """The configuration is not what the change was made for any more; nothing was changed."""
+
+    status = 412
+    type = "invalid_request_error"
+    code = "config_stale"
+
+
+class ConfigUnconditional(ApexError):
+    """A change of the configuration must say which revision it was made for."""
+
+    status = 428
+    type = "invalid_request_error"
+    code = "if_match_required"
+
+
+class ConfigReadOnly(ApexError):
+    """The configuration's file may not be written; nothing was changed."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "config_read_only"
+
+
+class ConfigUnwritable(ApexError):
+    """The configuration's file can not be written now; nothing was changed."""
+
+    code = "config_unwritable"
+
+
 class StoreUnusable(ApexError):
     """The state directory's database can not be opened; the hub does not run without it."""
 

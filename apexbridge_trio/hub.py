@@ -1,7 +1,7 @@
 """The hub: a frozen record of its rooms, and all that an edge may touch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from apexbridge_trio.protocol.client import InterruptRequest
 from apexbridge_trio.protocol.openai import ChatRequest
 from apexbridge_trio.push import Push
 from apexbridge_trio.reminders import Reminders
+from apexbridge_trio.settings import Settings, Snapshot
 from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tools import Toolbox
@@ -43,20 +44,21 @@ class Hub:
     """Everything a request can need.
 
     Attributes:
+        settings: The config that is in force, and how it changes.
         limiter: What each key may take; its limits are those of now.
         journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
         state: The state directory.
+        snapshot: What one request keeps to; None: what is in force at each moment. See `pinned`.
     """
 
-    config: Config
+    settings: Settings
     audit: Audit
     events: Events
     logs: Logs
     flights: Flights
     journal: Journal
     backgrounds: Backgrounds
-    models: ModelTable
     plugins: Plugins
     pendings: Pendings
     nodes: Nodes
@@ -72,6 +74,21 @@ class Hub:
     state: Path
     measures: Measures
     switches: Switches
+    snapshot: Snapshot | None = None
+
+    def pinned(self) -> "Hub":
+        """Return the hub as one request sees it: with the config and the models of now, whatever changes."""
+        return replace(self, snapshot=self.settings.current)
+
+    @property
+    def config(self) -> Config:
+        """The config: of this moment, or the request's own."""
+        return (self.snapshot or self.settings.current).config
+
+    @property
+    def models(self) -> ModelTable:
+        """The models of the config."""
+        return (self.snapshot or self.settings.current).models
 
     def toolbox(self, owner: Principal, node_id: str | None = None) -> Toolbox:
         """What plugins and nodes offer somebody now; a turn keeps the one it began with.

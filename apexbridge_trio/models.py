@@ -3,10 +3,13 @@
 An id is one of `[[models]]`, the embedded model, or what a provider lists itself. Providers are
 asked for their lists at most once a minute each (`Upstream.models`), and a dead one keeps what it
 last had.
+
+A table is of one config. Another config has another table, in which a provider whose entry is the
+same is the same one; a request goes on with the table it began with.
 """
 
 import difflib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,6 +86,7 @@ class ModelTable:
 
     Attributes:
         upstreams: The providers, by name; the table closes them.
+        found: Names of those that were found while running.
 
     Args:
         models: The `[[models]]` of the config.
@@ -94,6 +98,8 @@ class ModelTable:
         self, models: Iterable[config.Model], upstreams: Mapping[str, Upstream], embedded: Source
     ) -> None:
         self.upstreams = dict(upstreams)
+        self.found: set[str] = set()
+        self._embedded = embedded
         self._found: dict[str, Model] = {}
         own = Model(embedded.name, (Target(embedded, embedded.name),), "apexbridge", tools="all")
         entries = list(models)
@@ -110,11 +116,41 @@ class ModelTable:
     def add_upstream(self, upstream: Upstream) -> None:
         """Offer the models of a provider that was found while running."""
         self.upstreams[upstream.name] = upstream
+        self.found.add(upstream.name)
 
-    def close(self) -> None:
-        """Close what the providers hold open."""
+    def successor(
+        self, made: config.Config, make_upstream: Callable[[config.Upstream], Upstream]
+    ) -> "ModelTable":
+        """Return the table of another config; nothing is opened, and this one stays as it is.
+
+        Raises:
+            ConfigInvalid: A provider of it can not be used.
+        """
+        upstreams: dict[str, Upstream] = {}
+        for entry in made.upstreams:
+            known = self.upstreams.get(entry.name)
+            upstreams[entry.name] = known if known and known.config == entry else make_upstream(entry)
+        table = ModelTable(made.models, upstreams, self._embedded)
+        if made.chat.find_local and not made.upstreams:
+            for name in self.found:
+                table.add_upstream(self.upstreams[name])
+        table._found = {
+            id_: model
+            for id_, model in self._found.items()
+            if table.upstreams.get(model.owner) is self.upstreams.get(model.owner)
+        }
+        return table
+
+    def close(self, successor: "ModelTable | None" = None) -> None:
+        """Close what the providers hold open; what they answer now, they end.
+
+        Args:
+            successor: The table that takes this one's place: its providers are left open.
+        """
+        kept = successor.upstreams.values() if successor else ()
         for upstream in self.upstreams.values():
-            upstream.close()
+            if upstream not in kept:
+                upstream.close()
 
     async def all(self) -> list[Model]:
         """Return every model; providers that have not answered lately are asked side by side.

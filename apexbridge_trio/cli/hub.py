@@ -79,9 +79,28 @@ def call(method: str, path: str, body: object = None, *, at_most_s: float = 0) -
     Raises:
         Failure: It can not be reached, or it refused.
     """
+    return call_with_tag(method, path, body, at_most_s=at_most_s)[0]
+
+
+def call_with_tag(
+    method: str, path: str, body: object = None, *, if_match: str = "", at_most_s: float = 0
+) -> tuple[Any, str]:
+    """Ask the hub one thing as `call` does; returns its JSON, and its ETag as it came.
+
+    Raises:
+        Stale: It is not what `if_match` says any more.
+        Failure: It can not be reached, or it refused.
+    """
+    headers = {"If-Match": if_match} if if_match else {}
     with reaching(), httpx.Client(**client_options()) as client:
-        reply = client.request(method, path, json=body, timeout=_TIMEOUT_S + at_most_s)
-    return document_of(reply.status_code, reply.content)
+        reply = client.request(method, path, json=body, headers=headers, timeout=_TIMEOUT_S + at_most_s)
+    if reply.status_code == 412:
+        raise Stale(str(refusal(reply.json(), 412)), Exit.FAILED)
+    return document_of(reply.status_code, reply.content), reply.headers.get("etag", "")
+
+
+class Stale(Failure):
+    """What was to be changed is another thing by now."""
 
 
 def document_of(status: int, content: bytes) -> Any:

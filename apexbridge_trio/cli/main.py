@@ -7,6 +7,7 @@ import typer
 from apexbridge_trio.cli import (
     audit,
     chat,
+    config,
     doctor,
     events,
     keys,
@@ -45,6 +46,7 @@ app.command()(listing.models)
 app.command()(listing.health)
 app.add_typer(keys.app)
 app.command()(audit.audit)
+app.add_typer(config.app)
 app.add_typer(plugins.app)
 app.add_typer(nodes.app)
 app.add_typer(tasks.app)

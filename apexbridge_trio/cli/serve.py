@@ -20,15 +20,18 @@ Bind = Annotated[
 def serve(config: ConfigFile = None, state: StateDirectory = None, bind: Bind = None) -> None:
     """Run the hub until SIGTERM or Ctrl-C; it prints its address first."""
     from apexbridge_trio import log
-    from apexbridge_trio.config import parse_bind
+    from apexbridge_trio.config import ConfigFile, parse_bind, state_directory
 
-    path, directory, loaded = _load(config, state)
+    directory = state_directory(state, os.environ)
+    file = ConfigFile(config, directory, os.environ)
+    source = file.read()
+    loaded = file.config_of(source.text)
     if bind is not None:
         parse_bind(bind)
     log.configure(loaded.log.level, loaded.log.format)
     from apexbridge_trio.daemon import run
 
-    raise typer.Exit(run(loaded, config_path=path, state=directory, bind=bind))
+    raise typer.Exit(run(loaded, file=file, source=source, state=directory, bind=bind))
 
 
 def check(config: ConfigFile = None, state: StateDirectory = None, as_json: AsJson = False) -> None:
@@ -42,7 +45,7 @@ def check(config: ConfigFile = None, state: StateDirectory = None, as_json: AsJs
         return
     print(f"config  {path}")
     print(f"state   {directory}")
-    for name, value in _flat(values, ""):
+    for name, value in flat(values, ""):
         print(f"{name} = {value}")
 
 
@@ -54,15 +57,15 @@ def _load(config: Path | None, state: Path | None) -> "tuple[Path, Path, Config]
     return path, directory, load(path, env=os.environ)
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     """Yield each value with its whole name, as a fault would name it."""
     import json
 
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else key)
+            yield from flat(inner, f"{name}.{key}" if name else key)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for number, inner in enumerate(value):
-            yield from _flat(inner, f"{name}[{number}]")
+            yield from flat(inner, f"{name}[{number}]")
     else:
         yield name, json.dumps(value, ensure_ascii=False)

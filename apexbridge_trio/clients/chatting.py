@@ -29,6 +29,7 @@ async def answer_chat(hub: Hub, asker: Principal, body: bytes) -> None:
         ApexError: It was refused before it began.
     """
     request, fields = read_chat(body)
+    hub = hub.pinned()
     owner = asker.narrowed(tenant_id=request.tenant_id, family_id=request.family_id)
     if (standing := hub.limiter.take(Asker(owner.id), "chat", trio.current_time())) and standing.wait_s:
         raise TooMany("Too many chats were asked for.", retry_after_s=standing.wait_s)

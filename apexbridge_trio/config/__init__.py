@@ -1,7 +1,9 @@
 """``config.toml``: found, read, checked, and frozen into one snapshot."""
 
+from apexbridge_trio.config.applied import APPLIED, When, changed_keys
 from apexbridge_trio.config.checks import parse_bind
-from apexbridge_trio.config.load import load, public
+from apexbridge_trio.config.file import ConfigFile, Source
+from apexbridge_trio.config.load import ConfigWrong, editable, load, public
 from apexbridge_trio.config.places import config_path, shipped, state_directory, state_place
 from apexbridge_trio.config.schema import (
     EMBEDDED,
@@ -27,12 +29,15 @@ from apexbridge_trio.config.secret import secret_from_file as read_secret
 from apexbridge_trio.config.triggers import PLACEHOLDER
 
 __all__ = [
+    "APPLIED",
     "EMBEDDED",
     "PLACEHOLDER",
     "Auth",
     "Callbacks",
     "Chat",
     "Config",
+    "ConfigFile",
+    "ConfigWrong",
     "KeyLimits",
     "Limits",
     "Log",
@@ -43,10 +48,14 @@ __all__ = [
     "Results",
     "Secret",
     "Server",
+    "Source",
     "ToolChoice",
     "Trigger",
     "Upstream",
+    "When",
+    "changed_keys",
     "config_path",
+    "editable",
     "find_secret_file",
     "is_readable_by_others",
     "load",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,6 +23,9 @@ from apexbridge_trio.config.toml import Reader
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.redaction import MASK, hide
+
+# A home with a hundred providers has 50 KB; each of the revisions that are kept may be as large.
+MAX_FILE_BYTES: Final = 262_144
 
 log = get_logger("config")
 
@@ -44,14 +47,50 @@ def load(path: Path | None, *, env: Mapping[str, str]) -> Config:
             key; did you mean max_rounds?``.
     """
     path = path or shipped(FILE)
-    reader = Reader(path.name, _text_of(path))
-    config = reader.read(Config)
+    return config_of(text_of(read_bytes(path), path.name), path.name, path.absolute().parent, env)
+
+
+def config_of(text: str, name: str, base: Path, env: Mapping[str, str]) -> Config:
+    """Return the config that a text says; blocks, as it reads the files with secrets.
+
+    Args:
+        text: All of it.
+        name: What it is called in a fault.
+        base: What relative names in it are relative to.
+        env: See `load`.
+
+    Raises:
+        ConfigWrong: See `load`.
+    """
+    reader = Reader(name, text)
+    return _checked(reader, reader.read(Config), base, env)
+
+
+def config_of_values(values: object, base: Path, env: Mapping[str, str]) -> Config:
+    """Return the config that plain values say; see `config_of`. Its faults have no lines."""
+    reader = Reader("", "")
+    return _checked(reader, reader.take(Config, values), base, env)
+
+
+def _checked(reader: Reader, config: Config | None, base: Path, env: Mapping[str, str]) -> Config:
     if config is not None:
         find_faults(config, reader.fault)
-        config = _complete(config, path.absolute().parent, env, reader.fault)
-    if config is None or reader.faults:
-        raise ConfigInvalid("\n".join(reader.faults))
+        config = _complete(config, base, env, reader.fault)
+    if config is None or reader.wrongs:
+        raise ConfigWrong(reader)
     return config
+
+
+class ConfigWrong(ConfigInvalid):
+    """A config with faults, each with its path and line.
+
+    Attributes:
+        wrongs: The faults.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__("\n".join(reader.faults))
+        self.wrongs = tuple(reader.wrongs)
 
 
 def public(config: Config) -> dict[str, Any]:
@@ -70,13 +109,44 @@ def _without_path(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/{MASK}" if url else ""
 
 
-def _text_of(path: Path) -> str:
+def editable(config: Config) -> dict[str, Any]:
+    """Return what `public` does, but for what is not of the file: it may be sent back as a patch.
+
+    Folders are absolute names here, whatever the file says.
+    """
+    shown = public(config)
+    del shown["callbacks"]["signing_secrets"]
+    for entry in [*shown["upstreams"], *shown["plugins"]["mcp"]]:
+        del entry["api_key"]
+    return shown
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a whole config file, as it is.
+
+    Raises:
+        ConfigInvalid: It can not be read, or is too large to be one.
+    """
     try:
-        return path.read_text("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as fault:
         raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigInvalid(f"{path.name}: larger than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def text_of(data: bytes, name: str) -> str:
+    """Return a file's text without its byte order mark; line ends stay.
+
+    Raises:
+        ConfigInvalid: It is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise ConfigInvalid(f"{path.name}: byte {fault.start} is not UTF-8") from None
+        raise ConfigInvalid(f"{name}: byte {fault.start} is not UTF-8") from None
 
 
 def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) -> Config:

@@ -8,7 +8,7 @@ from apexbridge_trio.errors import ConfigInvalid
 
 FILE: Final = "config.toml"
 _PACKAGE = Path(__file__).parents[1]
-_ETC = Path("/etc/apexbridge")
+ETC: Final = Path("/etc/apexbridge")
 
 
 def shipped(name: str) -> Path:
@@ -20,7 +20,7 @@ def shipped(name: str) -> Path:
     return packed if packed.exists() else _PACKAGE.parent / name
 
 
-def config_path(option: Path | None, state: Path, *, etc: Path = _ETC) -> Path:
+def config_path(option: Path | None, state: Path, *, etc: Path = ETC) -> Path:
     """Return the config in force: the option's, the state directory's, /etc's or the shipped one."""
     if option is not None:
         return option

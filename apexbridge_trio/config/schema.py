@@ -8,11 +8,12 @@ from msgspec import Meta, field
 from apexbridge_trio.config.secret import Secret
 from apexbridge_trio.log import Format, Level
 
-Seconds = Annotated[float, Meta(gt=0)]
-Days = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
+# Above these a value is a slip, and one that a float or a clock can not hold would fail where it is used.
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+Days = Annotated[float, Meta(gt=0, le=36_500)]
+Count = Annotated[int, Meta(ge=1, le=2**53)]
 # 0: there is no limit.
-Most = Annotated[int, Meta(ge=0)]
+Most = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolChoice = Literal["all", "none"] | list[Name]
 Condition = str | bool | int | float | list[str | bool | int | float]

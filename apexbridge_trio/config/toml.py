@@ -8,7 +8,8 @@ import difflib
 import re
 from bisect import insort
 from collections.abc import Iterable
-from operator import itemgetter
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -33,11 +34,29 @@ _PLAIN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing that is wrong with a config.
+
+    Attributes:
+        path: Where, as people write it; empty: the whole text.
+        line: Of the text, from 1; 0 if there is none.
+        reason: What is wrong there.
+    """
+
+    path: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
 class Reader:
     """One TOML text, and the faults found in it.
 
     Args:
-        name: What the file is called in a fault.
+        name: What the file is called in a fault; empty: there is none.
         text: All of it.
     """
 
@@ -45,18 +64,18 @@ class Reader:
         self.name = name
         self._text = text
         self._lines = Lines(text)
-        self._faults: list[tuple[int, str]] = []
+        self.wrongs: list[Wrong] = []
 
     @property
     def faults(self) -> list[str]:
         """Every fault so far, ``file:line: place: what``, in the order of the text."""
-        return [
-            f"{self.name}:{line}: {what}" if line else f"{self.name}: {what}" for line, what in self._faults
-        ]
+        if not self.name:
+            return [str(wrong) for wrong in self.wrongs]
+        return [f"{self.name}{f':{one.line}' if one.line else ''}: {one}" for one in self.wrongs]
 
     def fault(self, place: Place, what: str) -> None:
         """Note that the value at `place` is wrong."""
-        insort(self._faults, (self._lines.of(place), f"{written(place)}: {what}"), key=itemgetter(0))
+        insort(self.wrongs, Wrong(written(place), self._lines.of(place), what), key=attrgetter("line"))
 
     def read(self, kind: type[S]) -> S | None:
         """Return the text as a `kind`.
@@ -69,18 +88,22 @@ class Reader:
         except msgspec.DecodeError as fault:
             self._note_syntax(str(fault))
             return None
+        return self.take(kind, raw)
+
+    def take(self, kind: type[S], raw: object) -> S | None:
+        """Return plain values as a `kind`; with faults, see `read`."""
         return self._struct(kind, raw, ())
 
     def _note_syntax(self, what: str) -> None:
         placed = _PLACE.match(what)
         line, what = (int(placed[2]), placed[1]) if placed else (0, what)
-        self._faults.append((line, f"not TOML: {what[:1].lower()}{what[1:]}"))
+        self.wrongs.append(Wrong("", line, f"not TOML: {what[:1].lower()}{what[1:]}"))
 
     def _struct(self, kind: type[S], raw: object, place: Place) -> S | None:
         if not isinstance(raw, dict):
             self.fault(place, f"expected a table, got {_PLAIN.get(type(raw).__name__, 'a date')}")
             return None
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind) if _is_read(field.type)}
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind) if is_read(field.type)}
         for key in raw:
             if key not in fields:
                 self.fault((*place, key), f"unknown key{nearest(key, fields)}")
@@ -116,7 +139,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _is_read(kind: Any) -> bool:
+def is_read(kind: Any) -> bool:
     """Whether a field is of TOML: one marked ``extra={"toml": False}`` is filled in by its owner."""
     return not any((getattr(mark, "extra", None) or {}).get("toml") is False for mark in get_args(kind)[1:])
 

@@ -67,6 +67,11 @@ class Quota:
         self.tokens = Allowance(config.llm_tokens_per_day)
         self.streams = 0
 
+    def configure(self, config: NodesConfig) -> None:
+        """Allow what another config says, from now on."""
+        self.requests.retune(config.llm_requests_per_minute, trio.current_time())
+        self.tokens.per_day = config.llm_tokens_per_day
+
 
 class NodeLlm:
     """Answers what nodes ask of models.
@@ -82,6 +87,12 @@ class NodeLlm:
         self._flights = flights
         self._tasks = tasks
         self._quotas: dict[str, Quota] = {}
+
+    def configure(self, config: NodesConfig) -> None:
+        """Allow what another config says, also those that are here; what runs goes on."""
+        self._config = config
+        for quota in self._quotas.values():
+            quota.configure(config)
 
     def keep_only(self, known: Registry) -> None:
         """Forget the quotas of nodes that were forgotten."""

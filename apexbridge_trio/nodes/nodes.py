@@ -111,6 +111,15 @@ class Nodes:
         finally:
             self._nursery = None
 
+    def configure(self, config: NodesConfig, keep_s: float) -> None:
+        """Go by another config: what runs keeps its time, whoever registers is told the new one."""
+        self.config = config
+        self._keep_s = keep_s
+        self.registry.interval_s = config.heartbeat_interval_s
+        self._queue.most = config.max_queued
+        self.tasks.configure(config)
+        self.llm.configure(config)
+
     def close(self) -> None:
         """Leave from now on what stands for itself alone when it is cancelled: the hub is about to end."""
         self.tasks.is_closing = True

@@ -50,7 +50,7 @@ class TaskQueue:
 
     def __init__(self, nodes: Iterable[Node], most: int) -> None:
         self._nodes = nodes
-        self._most = most
+        self.most = most
         self._number = count()
         self._waiting: list[tuple[int, int, NodeTask]] = []
 
@@ -69,7 +69,7 @@ class TaskQueue:
             return
         if not self._has_hope(task):
             raise no_node(task)
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self.most:
             raise Overloaded("All nodes are busy, and many tasks wait already.", retry_after_s=RETRY_AFTER_S)
         insort(self._waiting, (-task.record.priority, next(self._number), task))
 

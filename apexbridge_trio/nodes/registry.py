@@ -85,7 +85,7 @@ class Registry:
     ) -> None:
         self._rows = rows
         self._journal = journal
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._on_change = on_change
         self._nodes = {record.id: Node(record) for record in records}
         for node in self:
@@ -228,7 +228,7 @@ class Registry:
         if node.link is not link:  # it left, or was replaced, before this was on disk
             return
         is_new = not node.is_ready
-        interval_s = (asked.config.heartbeat.interval_ms or self._interval_s * 1000) / 1000
+        interval_s = (asked.config.heartbeat.interval_ms or self.interval_s * 1000) / 1000
         resume = self.work.resume(node, asked) if is_new else {"keep": [], "cancel": []}
         node.is_ready, node.away_since = True, None
         node.heard_ms = _now_ms()  # a sign of life, as a heartbeat is

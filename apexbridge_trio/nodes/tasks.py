@@ -49,6 +49,10 @@ class NodeTasks:
     def __iter__(self) -> Iterator[NodeTask]:
         return iter(list(self._book.live.values()))
 
+    def configure(self, config: NodesConfig) -> None:
+        """Go by another config from the next decision on."""
+        self._config = config
+
     @property
     def queued(self) -> int:
         """How many wait for a slot."""

@@ -36,6 +36,8 @@ class Pendings:
         keep_s: How long a result is kept.
 
     Attributes:
+        expires_s: The same; counts for what is called from now on.
+        keep_s: The same; counts with the next sweep.
         owed: Told of each task, by its call's id, whose owner is owed a notice since just now.
         progressed: Told of each task's progress.
     """
@@ -47,8 +49,8 @@ class Pendings:
         self._tasks = Tasks(store)
         self._journal = journal
         self._ledger = ledger
-        self._expires_s = expires_s
-        self._keep_s = keep_s
+        self.expires_s = expires_s
+        self.keep_s = keep_s
         self._calls: dict[str, PendingCall] = {}
         self._nursery: trio.Nursery | None = None
         self.owed: Callable[[str], None] = _nobody
@@ -81,7 +83,7 @@ class Pendings:
         call = PendingCall(self._journal, self._ledger, tool, flight, self.url)
         self._calls[call.call_id] = call
         try:
-            await call.open(self._expires_s)
+            await call.open(self.expires_s)
             yield call
         finally:
             call.is_awaited = False
@@ -179,7 +181,7 @@ class Pendings:
             log.error("tasks could not be swept", reason=str(fault))
 
     def _sweep_once(self) -> Swept:
-        return self._ledger.sweep(self._keep_s)
+        return self._ledger.sweep(self.keep_s)
 
     def _hear_sweep(self, swept: Swept) -> None:
         for record in swept.timed_out:

@@ -7,10 +7,11 @@ last call has ended.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import trio
 
@@ -36,6 +37,20 @@ OPEN_S: Final = 60.0
 log = get_logger("plugins")
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the config says of plugins; see `Plugins.load`."""
+
+    directories: tuple[Path, ...]
+    strict: bool
+    kill_grace_s: float
+    mcp: tuple[config.Mcp, ...]
+
+
+# Opens what is in a place; blocks.
+Open = Callable[[], Plugin | None]
+
+
 class Plugins:
     """The plugins of some directories and of the config.
 
@@ -44,6 +59,8 @@ class Plugins:
         ongoing: Who owns the processes that go on after a pending answer.
 
     Attributes:
+        directories: Where to look.
+        moved: Set when the config has brought others; then it is another event.
         offer: What there is now.
         port: Where the hub listens, once it does; legacy plugins are told.
         disabled: Names of plugins that are not offered, whether there are such or not.
@@ -51,6 +68,7 @@ class Plugins:
 
     def __init__(self, directories: Sequence[Path], ongoing: Ongoing) -> None:
         self.directories = tuple(directories)
+        self.moved = trio.Event()
         self.ongoing = ongoing
         self.offer = Offer()
         self.port = 0
@@ -61,7 +79,11 @@ class Plugins:
         self._exchanged = trio.Event()
         # One reload after the other: what was read last is what stays.
         self._opening = trio.CapacityLimiter(1)
+        self._opener: Opener
         self._open: Callable[[Path], Plugin | None]
+        self._wish: Wish
+        self._kept: Wish
+        self._wished = trio.Event()
 
     @classmethod
     def load(
@@ -103,11 +125,12 @@ class Plugins:
             kill_grace_s=kill_grace_s,
             reminders=reminders,
         )
-        plugins._open = opener.open
-        for folder in plugins._folders():
-            plugins._note(folder, _attempt(folder, opener.open, folder))
+        plugins._opener, plugins._open = opener, opener.open
+        plugins._wish = plugins._kept = Wish(plugins.directories, strict, kill_grace_s, tuple(mcp))
+        for folder in _folders_of(plugins.directories):
+            plugins._note(folder, _attempt(folder, partial(opener.open, folder)))
         for entry in mcp:
-            plugins._note(CONFIG / entry.name, _attempt(CONFIG / entry.name, opener.mount, entry))
+            plugins._note(CONFIG / entry.name, _attempt(CONFIG / entry.name, partial(opener.mount, entry)))
         plugins.exchange()
         return plugins
 
@@ -116,7 +139,54 @@ class Plugins:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.ongoing.run, name="ongoing")
             await nursery.start(self._supervisor.run, name="supervisor")
+            nursery.start_soon(self._follow, name="what the config wants")
             task_status.started()
+
+    def configure(
+        self, directories: Sequence[Path], *, strict: bool, kill_grace_s: float, mcp: Sequence[config.Mcp]
+    ) -> None:
+        """Want what another config says. It is opened in a moment, while `run` is there.
+
+        What can not be opened is a fault of the offer. Nothing of what is running is stopped.
+        """
+        self._wish = Wish(tuple(directories), strict, kill_grace_s, tuple(mcp))
+        self._wished.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wished.wait()
+            self._wished = trio.Event()
+            if self._wish != self._kept:
+                await self._carry_out(self._kept, self._wish)
+
+    async def _carry_out(self, before: Wish, wish: Wish) -> None:
+        """Open what is new or is to be held in another way, and offer the whole in one step."""
+        opener = replace(self._opener, strict=wish.strict, kill_grace_s=wish.kill_grace_s)
+        is_new = opener != self._opener
+        known = () if is_new else before.directories
+        entries = [entry for entry in wish.mcp if is_new or entry not in before.mcp]
+        added = [directory for directory in wish.directories if directory not in known]
+        folders = await trio.to_thread.run_sync(_folders_of, added, limiter=self._opening)
+        opens: dict[Path, Open] = {folder: partial(opener.open, folder) for folder in folders}
+        opens |= {CONFIG / entry.name: partial(opener.mount, entry) for entry in entries}
+        found = await self._opened(opens)
+        self._opener, self._open, self._kept = opener, opener.open, wish
+        self._drop_unwanted(wish)
+        for where, plugin in found.items():
+            self._note(where, plugin)
+        self.directories = wish.directories
+        self.exchange()
+        self.moved.set()
+        self.moved = trio.Event()
+        for fault in self.offer.faults:
+            log.warning("plugin left out", reason=fault)
+        log.info("the plugins are those of another config", opened=len(found))
+
+    def _drop_unwanted(self, wish: Wish) -> None:
+        mounts = {CONFIG / entry.name for entry in wish.mcp}
+        for where in list(self._places):
+            if where.parent not in wish.directories and where not in mounts:
+                del self._places[where]
 
     async def reload(self, folders: Iterable[Path]) -> None:
         """Open folders again, and offer what is in them now.
@@ -126,8 +196,8 @@ class Plugins:
         Cancellation: all of the folders are changed, or none.
         """
         places = sorted(folders)
-        found = zip(places, await self._opened(places), strict=True)
-        news = [self._note(folder, plugin) for folder, plugin in found]
+        found = await self._opened({folder: partial(self._open, folder) for folder in places})
+        news = [self._note(folder, plugin) for folder, plugin in found.items()]
         if not any(news):
             return
         known = self.offer.faults
@@ -213,22 +283,13 @@ class Plugins:
         """By plugin, what its manifest wants and this machine can not hold."""
         return {name: plugin.note for name, plugin in self.offer.plugins.items() if plugin.note}
 
-    def _folders(self) -> list[Path]:
-        return [
-            folder
-            for directory in self.directories
-            if directory.is_dir()
-            for folder in sorted(directory.iterdir())
-            if folder.is_dir()
-        ]
-
-    async def _opened(self, folders: Sequence[Path]) -> Sequence[Plugin | ConfigInvalid | None]:
-        def open_all() -> list[Plugin | ConfigInvalid | None]:
-            return [_attempt(folder, self._open, folder) for folder in folders]
+    async def _opened(self, opens: Mapping[Path, Open]) -> dict[Path, Plugin | ConfigInvalid | None]:
+        def open_all() -> dict[Path, Plugin | ConfigInvalid | None]:
+            return {where: _attempt(where, open_it) for where, open_it in opens.items()}
 
         with trio.move_on_after(OPEN_S):
             return await trio.to_thread.run_sync(open_all, limiter=self._opening, abandon_on_cancel=True)
-        return [ConfigInvalid(f"{folder}: it can not be opened within {OPEN_S:g} s") for folder in folders]
+        return {where: ConfigInvalid(f"{where}: it can not be opened within {OPEN_S:g} s") for where in opens}
 
     def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> bool:
         """Take what was found in a place; tells whether it is news."""
@@ -251,11 +312,19 @@ class Plugins:
         return [self._places[where] for where in sorted(self._places, key=rank)]
 
 
-def _attempt(
-    where: Path, open_it: Callable[[Any], Plugin | None], what: Any
-) -> Plugin | ConfigInvalid | None:
+def _folders_of(directories: Iterable[Path]) -> list[Path]:
+    return [
+        folder
+        for directory in directories
+        if directory.is_dir()
+        for folder in sorted(directory.iterdir())
+        if folder.is_dir()
+    ]
+
+
+def _attempt(where: Path, open_it: Open) -> Plugin | ConfigInvalid | None:
     try:
-        return open_it(what)
+        return open_it()
     except ConfigInvalid as fault:
         return fault
     except Exception as fault:  # noqa: BLE001  # the trust boundary of a folder

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins import environment, legacy, manifest
 from apexbridge_trio.plugins.shelf import Plugins
@@ -30,8 +32,19 @@ async def watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> 
 
     Args:
         plugins: Whose directories are watched, those that are there.
-        reloaded: Called after each time.
+        reloaded: Called after each time, also when the config has brought other plugins.
     """
+    while True:
+        # Taken before the directories are: a change of them in between is seen.
+        moved = plugins.moved
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, plugins, reloaded, name="watch plugin folders")
+            await moved.wait()
+            nursery.cancel_scope.cancel(reason="the directories are others now")
+        await reloaded()
+
+
+async def _watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> None:
     from watchfiles import awatch
 
     places = [directory for directory in plugins.directories if directory.is_dir()]

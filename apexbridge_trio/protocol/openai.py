@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from apexbridge_trio.errors import ApexError, BadRequest
+from apexbridge_trio.errors import ApexError, BadRequest, ConfigRefused
 
 T = TypeVar("T")
 
@@ -151,6 +151,7 @@ class ErrorBody(Struct):
     type: str
     code: str
     param: str | None
+    faults: list[dict[str, Any]] | UnsetType = UNSET
 
 
 class ErrorEnvelope(Struct):
@@ -216,7 +217,12 @@ def _explain(text: str) -> BadRequest:
 
 def error_body(error: ApexError) -> ErrorBody:
     """Put an error into OpenAI's words."""
-    return ErrorBody(error.message, error.type, error.code, error.param)
+    told = ErrorBody(error.message, error.type, error.code, error.param)
+    if isinstance(error, ConfigRefused) and error.faults:
+        told.faults = [
+            {"path": path, "line": line or None, "message": said} for path, line, said in error.faults
+        ]
+    return told
 
 
 def encode_error(error: ApexError, request_id: str) -> bytes:

@@ -70,7 +70,7 @@ class Book:
     def __init__(self, store: Store, home: ZoneInfo, now: Callable[[], float]) -> None:
         self._rows = ReminderRows(store)
         self._tasks = Tasks(store)
-        self._home = home
+        self.home = home
         self._now = now
 
     def add(self, record: ReminderRecord) -> ReminderRecord:
@@ -152,7 +152,7 @@ class Book:
 
     def _next(self, line: str, timezone: str, after_ms: int) -> int | None:
         try:
-            zone = read_zone(timezone) if timezone else self._home
+            zone = read_zone(timezone) if timezone else self.home
             due = Cron.read(line).next_after(after_ms / 1000, zone)
         except BadRequest:
             return None  # a zone that this machine knows no more; it has fired for the last time

@@ -133,6 +133,14 @@ class Reminders:
         """
         return await self._journal.post(partial(self._book.remove, reminder_id), self._tell).wait()
 
+    def move(self, home: ZoneInfo) -> None:
+        """Have the home in another zone from now on; what names no zone of its own is reckoned anew."""
+        self.home = self._book.home = home
+        self._journal.post(self._book.reckon, self._tell, failed=self._unmoved)
+
+    def _unmoved(self, fault: Exception) -> None:
+        log.error("reminders stay at the times of the zone before", reason=str(fault))
+
     def _tell(self, _change: object) -> None:
         """Have the clock look again."""
         self._news.set()
@@ -212,9 +220,7 @@ class Reminders:
 
     async def _run(self, run: RunRecord) -> None:
         try:
-            flight = self._flights.open(
-                run.id, "reminder", _owner_of(run), timeout_s=self.actions.config.timeout_s
-            )
+            flight = self._flights.open(run.id, "reminder", _owner_of(run), timeout_s=self.actions.timeout_s)
         except Draining:
             self._journal.post(partial(self._book.release, run), failed=self._lose)
         else:

@@ -78,6 +78,7 @@ class HttpProtocol(H11Protocol):
             server=server,
             send=self._deliver,
         )
+        self._site = site
         self.limits = site.limits
         self.wire = wire
         self.patience = patience
@@ -98,7 +99,7 @@ class HttpProtocol(H11Protocol):
                 self._drop(len(event.data))
                 return
             if self.patience.phase is Phase.IDLE:
-                self.patience.enter(Phase.HEAD)
+                self._begin()
             self.connection.receive_data(event.data)
             await self._handle_events()
             self.wire.push()
@@ -242,9 +243,15 @@ class HttpProtocol(H11Protocol):
             self._has_served = True
             self.patience.enter(Phase.IDLE)
             if self._http.trailing_data[0]:
-                self.patience.enter(Phase.HEAD)
+                self._begin()
                 await self._handle_events()
         self.wire.push()
+
+    def _begin(self) -> None:
+        """Begin another request, by the limits of now; it keeps to them."""
+        self.limits = self.patience.limits = self._site.limits
+        self.wire.send_timeout_s = self.limits.send_timeout_s
+        self.patience.enter(Phase.HEAD)
 
     def _watch_ahead(self) -> None:
         if len(self._http.trailing_data[0]) > AHEAD_BYTES:

@@ -32,12 +32,15 @@ class Patience:
 
     Args:
         limits: Where the times come from.
+
+    Attributes:
+        limits: The same; another one counts from the next phase on.
     """
 
     def __init__(self, limits: ServingLimits) -> None:
         self.scope = trio.CancelScope()
         self.phase = Phase.HEAD
-        self._limits = limits
+        self.limits = limits
         self._since = trio.current_time()
         self.deadline = self._since + limits.header_timeout_s
 
@@ -71,19 +74,19 @@ class Patience:
         """Take note of more bytes of a body, or of what is read only to be dropped."""
         now = trio.current_time()
         if self.phase is Phase.BODY:
-            least_rate = self._since + self._limits.body_timeout_s + total_bytes / BODY_BYTES_PER_S
-            self.until(min(now + self._limits.body_timeout_s, least_rate))
+            least_rate = self._since + self.limits.body_timeout_s + total_bytes / BODY_BYTES_PER_S
+            self.until(min(now + self.limits.body_timeout_s, least_rate))
         elif self.phase is Phase.LINGER:
             self.until(min(now + LINGER_SILENCE_S, self._since + LINGER_S))
 
     def _bound_s(self) -> float:
         match self.phase:
             case Phase.HEAD:
-                return self._limits.header_timeout_s
+                return self.limits.header_timeout_s
             case Phase.BODY:
-                return self._limits.body_timeout_s
+                return self.limits.body_timeout_s
             case Phase.IDLE:
-                return self._limits.idle_timeout_s
+                return self.limits.idle_timeout_s
             case Phase.LINGER:
                 return LINGER_SILENCE_S
             case _:

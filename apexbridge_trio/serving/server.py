@@ -52,7 +52,7 @@ async def serve(
             the last event of its response.
         binds: ``HOST:PORT`` each, ``[HOST]:PORT`` for IPv6; port 0 picks one.
         sockets: Ready-made ones, listening or not, which the server closes.
-        limits: What peers may do; a function is asked for each connection anew.
+        limits: What peers may do; a function is asked for each connection and request anew.
         shutdown: Returns when it is time to stop.
         on_fault: Told of each crash: ``"request"`` or ``"connection"``, and the exception.
         task_status: Gets the addresses bound, in order: binds, then sockets.
@@ -156,6 +156,7 @@ def _listener(sock: socket.socket, limits: ServingLimits) -> trio.SocketListener
     sock.listen(BACKLOG)
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         # Accepted sockets inherit it: a peer that vanished without a word is found by the kernel.
+        most_ms = min(int(limits.send_timeout_s * 1000), 2**31 - 1)
         with suppress(AttributeError):  # Linux only
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.send_timeout_s * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, most_ms)
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))

@@ -44,7 +44,7 @@ class Wire:
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._nursery = nursery
-        self._send_timeout_s = send_timeout_s
+        self.send_timeout_s = send_timeout_s
         self._unsent = bytearray()
         self._at_end = False  # nothing will be posted any more
         self._ended = False
@@ -128,7 +128,7 @@ class Wire:
     async def _push_pieces(self) -> None:
         while self._unsent:
             piece = bytes(self._unsent[:PIECE_BYTES])
-            with trio.fail_after(self._send_timeout_s):
+            with trio.fail_after(self.send_timeout_s):
                 await self._stream.send_all(piece)
             del self._unsent[: len(piece)]
         if self._at_end:

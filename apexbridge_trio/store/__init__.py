@@ -1,6 +1,7 @@
 """What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
 
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
+from apexbridge_trio.store.config import RevisionRecord, RevisionRows
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.devices import DeviceRecord, Devices
 from apexbridge_trio.store.faults import said, storage_failed
@@ -41,6 +42,8 @@ __all__ = [
     "PluginRows",
     "ReminderRecord",
     "ReminderRows",
+    "RevisionRecord",
+    "RevisionRows",
     "RunRecord",
     "StateHeld",
     "Store",

@@ -221,4 +221,18 @@ MIGRATIONS: Final = (
     CREATE TRIGGER acks_go_with_their_device AFTER DELETE ON devices
     BEGIN DELETE FROM notice_acks WHERE key_id = OLD.key_id AND name = OLD.name; END;
     """,
+    """
+    CREATE TABLE config_revisions (
+        number INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        origin TEXT NOT NULL,
+        principal_id TEXT NOT NULL,
+        address TEXT NOT NULL,
+        changed TEXT NOT NULL,
+        diff TEXT NOT NULL,
+        text TEXT NOT NULL,
+        lost TEXT NOT NULL
+    ) STRICT;
+    """,
 )

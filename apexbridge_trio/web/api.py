@@ -20,6 +20,7 @@ from apexbridge_trio.protocol.client import InterruptRequest, nothing_to_stop
 from apexbridge_trio.protocol.openai import encode_error, read_json
 from apexbridge_trio.web.arrival import error_headers
 from apexbridge_trio.web.audit import add_audit
+from apexbridge_trio.web.config import add_config
 from apexbridge_trio.web.control import add_plugins
 from apexbridge_trio.web.guards import METRICS, foreign, nothing_at, require_watcher
 from apexbridge_trio.web.keys import add_keys
@@ -56,6 +57,7 @@ def build_api(hub: Hub) -> QuartTrio:
     _add_metrics(app, hub)
     add_triggers(app, hub)
     add_keys(app, hub)
+    add_config(app, hub)
     return app
 
 

@@ -57,8 +57,9 @@ class Front:
                     with self._hub.measures.socket(channel_of(scope["path"])):
                         await channel(self._hub, arrival, receive, send)
                     return
-                arrival.principal = admit(self._hub, arrival)
-                await self._dispatch(arrival, receive)
+                hub = self._hub.pinned()
+                arrival.principal = admit(hub, arrival)
+                await self._dispatch(hub, arrival, receive)
         except ApexError as fault:
             if arrival.status == 0:
                 await arrival.refuse(fault)
@@ -67,12 +68,13 @@ class Front:
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": POLICY, "reason": fault.message[:100]})
 
-    async def _dispatch(self, arrival: Arrival, receive: Receive) -> None:
+    async def _dispatch(self, hub: Hub, arrival: Arrival, receive: Receive) -> None:
+        """Serve what was admitted; `hub` is the request's own, what lasts longer than one gets the hub."""
         if arrival.scope["path"] in CHAT_PATHS:
-            await chat(self._hub, arrival, receive)
+            await chat(hub, arrival, receive)
             return
         if is_below(arrival.scope["path"], CALLBACKS):
-            await callback(self._hub, arrival, receive)
+            await callback(hub, arrival, receive)
             return
         if arrival.scope["path"] == EVENTS:
             await events(self._hub, arrival, receive)

@@ -46,6 +46,7 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/audit", frozenset({"admin"})),
     ("/v1/triggers", frozenset({"admin"})),
     ("/v1/keys", frozenset({"admin"})),
+    ("/v1/config", frozenset({"admin"})),
 )
 _KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from apexbridge_trio.config import Config, Mcp, Model, Trigger, Upstream, load, shipped
+from apexbridge_trio.config import APPLIED, Config, Mcp, Model, Trigger, Upstream, load, shipped
 
 TEXT = shipped("config.toml").read_text("utf-8")
 EXAMPLES = re.sub(r"^# (?=\[\[|# |\w+ = )", "", TEXT, flags=re.MULTILINE)
@@ -55,8 +55,23 @@ def test_every_key_is_explained_and_says_when_it_counts() -> None:
     for line in EXAMPLES[: EXAMPLES.index("# The same for others")].splitlines():
         if re.match(r"\w+ = ", line):
             assert explained, line
-        is_reason = line.startswith("#") and line.endswith((" restart", " live"))
+        is_reason = line.startswith("#") and line.endswith((" restart", " live", " next-request"))
         explained = is_reason or line.startswith("api_key_file")  # one reason for both sources of the key
+
+
+def test_it_says_of_every_key_when_a_change_counts() -> None:
+    section, said, seen = "", "", set()
+    for line in EXAMPLES.splitlines():
+        if heading := re.fullmatch(r"\[+([\w.]+)\]+", line):
+            section = heading[1]
+        elif word := re.fullmatch(r"#.* (live|next-request|restart)", line):
+            said = word[1]
+        elif said and (key := re.match(r"(\w+) = ", line)):
+            name = section if section in APPLIED else f"{section}.{key[1]}"
+            assert APPLIED[name] == said, f"{section}.{key[1]}"
+            seen.add(name)
+            said = ""
+    assert seen == set(APPLIED)
 
 
 def test_its_examples_can_be_used(tmp_path: Path) -> None:

@@ -209,6 +209,7 @@ async def open_world(
     limits: ServingLimits = LIMITS,
     now: Callable[[], float] = time.time,
     quota: dict[str, Any] | None = None,
+    file: config.ConfigFile | None = None,
     **sections: Any,
 ) -> AsyncIterator[World]:
     """Run a hub whose models are the provider's behaviours, offered without tools.
@@ -223,6 +224,7 @@ async def open_world(
         limits: Of the server.
         now: What the clock on the wall says; reminders go by it.
         quota: The section `limits` of the config.
+        file: The config's own file, in place of the sections; it can be changed, on the real clock.
         sections: Other sections of the config, as dictionaries; `upstream` changes the provider's entry.
     """
     entry = {
@@ -236,9 +238,13 @@ async def open_world(
     made = msgspec.convert(
         {"upstreams": [entry], "models": models, "limits": quota or {}, **sections}, config.Config
     )
+    source = None
+    if file is not None:
+        source = file.read()
+        made = file.config_of(source.text)
     async with FakeUpstream() as provider, trio.open_nursery() as nursery:
         make = partial(Upstream, connect=provider.connect)
-        with open_hub(made, state, make_upstream=make, now=now) as hub:
+        with open_hub(made, state, make_upstream=make, now=now, file=file, source=source) as hub:
             await nursery.start(hub.logs.run)
             await nursery.start(hub.backgrounds.run)
             await nursery.start(hub.nodes.run)

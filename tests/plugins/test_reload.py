@@ -271,8 +271,12 @@ async def test_a_machine_without_watches_says_so_and_goes_on(tmp_path: Path, mon
 
     monkeypatch.setattr("watchfiles.main.RustNotify", no_more)
     plugins = load(tmp_path, state=tmp_path / "state")
-    with capture() as lines:
-        await watch(plugins, partial(trio.sleep, 0))
+    with capture() as lines, trio.fail_after(SAFETY_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, plugins, partial(trio.sleep, 0))
+            while not lines:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel(reason="the test is over")
     assert "not watched" in lines[-1]["event"]
 
 

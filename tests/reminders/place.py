@@ -49,10 +49,11 @@ class FakeActions(Actions):
     """Actions that note what they were asked, and end as `ends` says."""
 
     def __init__(self) -> None:
-        self.config = Chat()
         self.ran: list[str] = []
         self.ends: Any = "The answer."
         self.news = trio.Event()
+
+    timeout_s = Chat().timeout_s
 
     def check(self, kind: Any, action: Any, owner: Any) -> None:
         """Any tool will do."""

@@ -1,0 +1,182 @@
+"""The text of a config, changed where something changes: comments and order stay as they are.
+
+tomlkit (0.15) keeps a text's form, but its arrays of tables have many corners. So what comes out is
+read again by another reader, and compared with what was meant; see `edited`.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from apexbridge_trio.config.lines import Place, written
+from apexbridge_trio.config.patch import headers_of
+from apexbridge_trio.errors import InternalFault
+from apexbridge_trio.redaction import MASK, redact
+
+if TYPE_CHECKING:
+    from tomlkit.items import AoT, Table
+
+_NAMES: Final = ("id", "name")
+
+
+def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Return a text that says `after`, where `text` says `before`; the rest of it stays.
+
+    Raises:
+        InternalFault: It can not be written so; nothing was changed.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(text)
+        _become(document, before, after)
+        result = document.as_string()
+        is_right = without_empty(tomllib.loads(result)) == without_empty(after)
+    except (TOMLKitError, tomllib.TOMLDecodeError, ValueError, TypeError, KeyError, IndexError):
+        is_right = False
+    if not is_right:
+        raise InternalFault(
+            "The hub can not write this change into the file and keep its form; edit the file by hand."
+        )
+    return result
+
+
+def without_empty(value: Any) -> Any:
+    """Return a value without the tables in which nothing is said: to leave them out means the same."""
+    if isinstance(value, list):
+        return [without_empty(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: without_empty(one) for key, one in value.items()}
+    return {key: one for key, one in inner.items() if one != {}}
+
+
+def masked(text: str) -> tuple[str, list[str]]:
+    """Return a text to be kept, without the values of headers and what is known to be secret.
+
+    Returns:
+        The text, and where other values than those of headers were masked.
+    """
+    import tomlkit
+
+    if any(headers_of(tomllib.loads(text)).values()):
+        document = tomlkit.parse(text)
+        for entry in document["upstreams"]:
+            for name in entry.get("headers", ()):
+                entry["headers"][name] = MASK
+        text = document.as_string()
+    shown = redact(text)
+    lost = [] if shown == text else [written(place) for place in _differing(text, shown)]
+    return shown, lost
+
+
+def _differing(text: str, other: str) -> Iterator[Place]:
+    """Yield where two texts of one form say different things."""
+    try:
+        yield from _different(tomllib.loads(text), tomllib.loads(other), ())
+    except tomllib.TOMLDecodeError:
+        yield ("the whole text",)
+
+
+def _different(one: Any, other: Any, place: Place) -> Iterator[Place]:
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from _different(one[key], other[key], (*place, key))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from _different(*pair, (*place, number))
+    elif one != other:
+        yield place
+
+
+def _become(table: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Change a table that says `before` so that it says `after`."""
+    for key in before.keys() - after.keys():
+        del table[key]
+    for key, value in after.items():
+        if key not in before:
+            table[key] = _table(value) if _is_top(table, value) else _item(value, inline=_is_inline(table))
+        elif value != before[key] or type(value) is not type(before[key]):
+            _change(table, key, before[key], value)
+
+
+def _change(table: Any, key: str, old: Any, new: Any) -> None:
+    from tomlkit.items import AoT
+
+    if isinstance(old, dict) and isinstance(new, dict):
+        _become(table[key], old, new)
+    elif isinstance(table[key], AoT) and new and all(isinstance(one, dict) for one in new):
+        _become_array(table[key], old, new)
+    else:
+        if isinstance(table[key], AoT):  # its headings can not stay
+            del table[key]
+        table[key] = _item(new, inline=_is_inline(table))
+
+
+def _become_array(tables: "AoT", old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """Change an array of tables; an entry that keeps its name keeps its comments."""
+    free = list(zip(old, [tables[number] for number in range(len(tables))], strict=True))
+    order: list[Table] = []
+    for wanted in new:
+        known = next((pair for pair in free if _name_of(pair[0]) == _name_of(wanted)), None)
+        if known is None:
+            order.append(_table(wanted))
+        else:
+            free.remove(known)
+            _become(known[1], known[0], wanted)
+            order.append(known[1])
+    while len(tables):
+        del tables[len(tables) - 1]
+    for table in order:
+        tables.append(table)
+
+
+def _name_of(entry: dict[str, Any]) -> Any:
+    return next((entry[name] for name in _NAMES if name in entry), None)
+
+
+def _is_top(table: Any, value: Any) -> bool:
+    """Tell whether a value is to be a section of the whole document."""
+    from tomlkit import TOMLDocument
+
+    return isinstance(table, TOMLDocument) and isinstance(value, dict)
+
+
+def _is_inline(table: Any) -> bool:
+    from tomlkit.items import InlineTable
+
+    return isinstance(table, InlineTable)
+
+
+def _item(value: Any, *, inline: bool) -> Any:
+    """Write a value: tables with headings where there is room for them."""
+    import tomlkit
+
+    if isinstance(value, dict) and not inline and any(isinstance(one, dict | list) for one in value.values()):
+        return _table(value)
+    is_tables = isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+    if is_tables and not inline:
+        array = tomlkit.aot()
+        for one in value:
+            array.append(_table(one))
+        return array
+    return tomlkit.item(value) if not isinstance(value, dict) else _inline(value)
+
+
+def _table(value: dict[str, Any]) -> "Table":
+    import tomlkit
+
+    table = tomlkit.table()
+    for key, inner in value.items():
+        table[key] = _inline(inner) if isinstance(inner, dict) else _item(inner, inline=False)
+    return table
+
+
+def _inline(value: dict[str, Any]) -> Any:
+    import tomlkit
+
+    table = tomlkit.inline_table()
+    for key, inner in value.items():
+        table[key] = _item(inner, inline=True)
+    return table

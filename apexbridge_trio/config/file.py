@@ -1,0 +1,218 @@
+"""The config file as the hub finds it, and writes it: whole or not at all.
+
+A write is a new file beside the old one, synced, with its mode and owner, and renamed onto it. A
+symbolic link stays one: what it leads to is replaced. Between the last look and the rename there is
+a moment in which an edit by hand would be lost; no file system offers a way to close it.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from errno import EACCES, EBUSY, EPERM, EROFS
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from apexbridge_trio.config.load import MAX_FILE_BYTES, config_of, config_of_values, read_bytes, text_of
+from apexbridge_trio.config.places import ETC, FILE
+from apexbridge_trio.config.schema import Config
+from apexbridge_trio.errors import BodyTooLarge, ConfigReadOnly, ConfigStale, ConfigUnwritable
+from apexbridge_trio.log import get_logger
+
+_BOM: Final = b"\xef\xbb\xbf"
+_READ_ONLY: Final = frozenset({EACCES, EPERM, EROFS, EBUSY})
+# 48 bits of the content: two states of one house's file do not meet in them.
+_DIGEST_CHARS: Final = 12
+
+# What a file begins with that the hub has made.
+HEAD: Final = (
+    "# Made by apexbridge, with what differs from the defaults. Every key is explained in the\n"
+    "# config.toml that comes with the hub. You may edit this file: the hub sees it.\n\n"
+)
+
+log = get_logger("config")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was read.
+
+    Attributes:
+        path: Where; None: there is no file, and the defaults are in force.
+        data: All of it, as it is on disk.
+        text: The same, without a byte order mark.
+    """
+
+    path: Path | None
+    data: bytes = b""
+    text: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Stands for the content."""
+        return digest_of(self.data)
+
+
+def digest_of(data: bytes) -> str:
+    """Return what stands for a file's content."""
+    return sha256(data).hexdigest()[:_DIGEST_CHARS]
+
+
+class ConfigFile:
+    """The place of the config; which file is in force is looked up each time.
+
+    All of it blocks.
+
+    Args:
+        option: The file that was named on the command line, if one was.
+        state: The state directory.
+        env: Where keys and credentials are looked up.
+        etc: The directory of the machine's configuration.
+    """
+
+    def __init__(self, option: Path | None, state: Path, env: Mapping[str, str], *, etc: Path = ETC) -> None:
+        self._option = option.absolute() if option else None
+        self._state = state.absolute()
+        self._etc = etc
+        self.env = env
+
+    @property
+    def path(self) -> Path | None:
+        """The file in force; None: there is none."""
+        if self._option is not None:
+            return self._option
+        places = (self._state / FILE, self._etc / FILE)
+        return next((place for place in places if place.is_file()), None)
+
+    @property
+    def base(self) -> Path:
+        """What relative names in the file are relative to."""
+        return (self.path or self._state / FILE).parent
+
+    def signature(self) -> tuple[object, ...]:
+        """Return what is another one whenever the file was changed or another file is in force."""
+        path = self.path
+        try:
+            found = path.stat() if path else None
+        except OSError as fault:
+            return path, fault.errno
+        return (
+            (path,)
+            if found is None
+            else (path, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        )
+
+    def read(self) -> Source:
+        """Read the file in force.
+
+        Raises:
+            ConfigInvalid: It can not be read, or is no text.
+        """
+        if (path := self.path) is None:
+            return Source(None)
+        data = read_bytes(path)
+        return Source(path, data, text_of(data, path.name))
+
+    def config_of(self, text: str) -> Config:
+        """Return the config that a text would be as this file.
+
+        Raises:
+            ConfigInvalid: With every fault, and its line.
+        """
+        return config_of(text, (self.path or Path(FILE)).name, self.base, self.env)
+
+    def config_of_values(self, values: object) -> Config:
+        """Return the config that plain values would be in this file.
+
+        Raises:
+            ConfigInvalid: With every fault.
+        """
+        return config_of_values(values, self.base, self.env)
+
+    def write(self, before: Source, text: str) -> Source:
+        """Put a text in the place of what was read; it is on disk when this returns.
+
+        Raises:
+            ConfigStale: The file is not as it was read any more.
+            ConfigReadOnly: It may not be written, or replaced.
+            ConfigUnwritable: The disk is full or broken.
+            BodyTooLarge: It would be larger than a config may be.
+        """
+        head = _BOM if before.data.startswith(_BOM) else b""
+        data = head + (text if before.path else HEAD + text).encode()
+        if len(data) > MAX_FILE_BYTES:
+            raise BodyTooLarge(f"The config would be larger than {MAX_FILE_BYTES} bytes.")
+        try:
+            self._replace(before, data)
+        except OSError as fault:
+            if fault.errno in _READ_ONLY:
+                raise _read_only() from None
+            raise ConfigUnwritable(f"The config file can not be written: {fault.strerror}.") from None
+        path = before.path or self._state / FILE
+        return Source(path, data, text_of(data, path.name))
+
+    def _replace(self, before: Source, data: bytes) -> None:
+        # Where there is no file yet, it is made in the state directory.
+        target = (before.path or self._state / FILE).resolve()
+        mode, owner = _kept_of(target) if before.path else (0o600, None)
+        fresh = target.with_name(f".{target.name}.new")
+        with suppress(FileNotFoundError):
+            fresh.unlink()  # of a hub that was killed in the middle
+        try:
+            _write(fresh, data, mode, owner)
+            self._compare(before, target)
+            fresh.replace(target)
+        except BaseException:  # nothing is handled: the file is as it was, and nothing lies beside it
+            with suppress(OSError):
+                fresh.unlink()
+            raise
+        _sync_folder(target.parent)
+
+    def _compare(self, before: Source, target: Path) -> None:
+        if self.path != before.path or (before.path and target.read_bytes() != before.data):
+            raise ConfigStale("The config file was edited by hand meanwhile; look at it, and try again.")
+
+
+def _write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+
+
+def _kept_of(target: Path) -> tuple[int, tuple[int, int] | None]:
+    """Return the mode a file keeps, and its owner if that is somebody else.
+
+    Raises:
+        ConfigReadOnly: It is not to be written, also by one who could.
+    """
+    found = target.stat()
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222 or not os.access(target, os.W_OK):
+        raise _read_only()
+    theirs = (found.st_uid, found.st_gid)
+    return stat.S_IMODE(found.st_mode), None if theirs == (os.geteuid(), os.getegid()) else theirs
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the rename on disk; it has been made, so that a fault here takes nothing back."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as fault:
+        log.warning("the folder of the config could not be synced", reason=fault.strerror)
+
+
+def _read_only() -> ConfigReadOnly:
+    return ConfigReadOnly(
+        "The config file may not be written by the hub: edit it by hand, or give the hub one of its own "
+        "in its state directory (--config)."
+    )

@@ -1,0 +1,364 @@
+"""What is in force, and how it changes: see the package."""
+
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVarTuple, Unpack
+
+import msgspec
+import trio
+
+from apexbridge_trio import config as configs
+from apexbridge_trio.config import Config, ConfigFile, Source, When, changed_keys
+from apexbridge_trio.config.document import edited, masked
+from apexbridge_trio.config.lines import written
+from apexbridge_trio.config.patch import MAX_DEPTH, depth_of, masks_in, merged, nulls_in, unmasked
+from apexbridge_trio.errors import (
+    ConfigInvalid,
+    ConfigRefused,
+    ConfigStale,
+    Draining,
+    NotFound,
+    StoreUnusable,
+)
+from apexbridge_trio.journal import Entry, Journal
+from apexbridge_trio.log import get_logger
+from apexbridge_trio.models import ModelTable
+from apexbridge_trio.settings.change import Change, Origin, Plan, diff_of, refusal
+from apexbridge_trio.settings.snapshot import Snapshot
+from apexbridge_trio.store import RevisionRecord, RevisionRows
+from apexbridge_trio.upstream import Upstream
+
+Ts = TypeVarTuple("Ts")
+
+Follower = Callable[[Config, Config], None]
+
+log = get_logger("config")
+
+
+class Settings:
+    """The config of the hub.
+
+    Args:
+        file: Where it is.
+        first: What is in force at the start; its number is given by the history.
+        read: Revisions, through the loop's connection.
+        written: The same through the journal's.
+        journal: Writes them.
+        make_upstream: Makes a provider of its entry.
+        is_draining: Whether the hub is about to end: nothing is changed then.
+        now: Seconds since the epoch.
+
+    Attributes:
+        file: Where it is.
+        current: What is in force.
+        changed: Told of each change, once it is in force and its revision is on disk.
+        refused: Told why an edit of the file was not taken over.
+    """
+
+    def __init__(
+        self,
+        file: ConfigFile,
+        first: Snapshot,
+        *,
+        read: RevisionRows,
+        written: RevisionRows,
+        journal: Journal,
+        make_upstream: Callable[[configs.Upstream], Upstream],
+        is_draining: Callable[[], bool],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.file = file
+        self.rows = read
+        self.changed: Callable[[Change], None] = _nobody
+        self.refused: Callable[[str], None] = _nobody
+        self._written = written
+        self._journal = journal
+        self._make_upstream = make_upstream
+        self._is_draining = is_draining
+        self._now = now
+        self._first = first.config
+        self._followers: list[Follower] = []
+        self._refused_digest = ""
+        self._told = ""
+        # Not for our own memory: the file is shared with whoever may edit it, and reading, checking
+        # and writing it takes time. Those who wait are bounded by connections, and most hear 412.
+        self._one_change = trio.Lock()
+        self._thread = trio.CapacityLimiter(1)
+        latest = read.latest()
+        is_known = latest is not None and latest.digest == first.source.digest
+        number = (latest.number if latest else 0) + (not is_known)
+        self.current = replace(first, number=number)
+        if not is_known:
+            self._record(self.current, Origin("start"), {}, [])
+
+    def follow(self, follower: Follower) -> None:
+        """Have somebody told of each change in the very step it is made: the config before, and after."""
+        self._followers.append(follower)
+
+    def close(self) -> None:
+        """Close what the models in force hold open."""
+        self.current.models.close()
+
+    @property
+    def needs_restart(self) -> list[str]:
+        """Keys whose value is not in force before the hub is started again."""
+        changed = changed_keys(self._first, self.current.config)
+        return [key for key, when in changed.items() if when == "restart"]
+
+    async def patch(self, patch: Any, expected: str, origin: Origin) -> Change:
+        """Apply a JSON merge patch; it is in force, and on disk, when this returns.
+
+        Cancellation: nothing is changed, or all of it is.
+
+        Args:
+            patch: Plain values.
+            expected: The revision it was made for, or ``*``.
+            origin: Who brings it.
+
+        Raises:
+            ConfigStale: Another revision is in force, or the file was edited meanwhile.
+            ConfigRefused: With each path that is wrong.
+            ConfigReadOnly: The file may not be written.
+            ConfigUnwritable: It can not be written now.
+            Draining: The hub is about to end.
+        """
+        async with self._one_change:
+            before = self._matched(expected)
+            plan = await self._planned(self._merged, before, patch)
+            change, entry = await self._carry_out(before, plan, origin)
+        return await _recorded(change, entry)
+
+    async def roll_back(self, revision: str, expected: str, origin: Origin) -> Change:
+        """Put an earlier revision's file in the place of today's; see `patch`.
+
+        Headers have the values they have now: the history does not keep them. A file that was edited
+        and refused is replaced.
+
+        Raises:
+            NotFound: There is no such revision.
+        """
+        record = self.find(revision)
+        async with self._one_change:
+            before = self._matched(expected)
+            plan = await self._planned(self._restored, before, record)
+            change, entry = await self._carry_out(before, plan, origin)
+        return await _recorded(change, entry)
+
+    async def check(self, *, text: str | None = None, patch: Any = None) -> Mapping[str, When]:
+        """Say what a text in the place of the file, or a patch, would change; nothing is.
+
+        Raises:
+            ConfigRefused: With everything that is wrong with it.
+        """
+        before = self.current
+        if text is None:
+            plan = await self._planned(self._merged, before, patch)
+        else:
+            plan = await self._planned(self._said, text)
+        self._successor(before, plan)
+        return changed_keys(before.config, plan.config)
+
+    async def reload(self, origin: Origin) -> Change | None:
+        """Take over what is in the file now; None: it is refused, and `refused` was told.
+
+        Cancellation: nothing is changed, or all of it is.
+        """
+        async with self._one_change:
+            if self._is_draining():
+                log.info("the config is not read again: the hub is about to end")
+                return None
+            before = self.current
+            try:
+                plan = await self._planned(self._reread)
+                change, entry = await self._carry_out(before, plan, origin)
+            except ConfigRefused as fault:
+                log.error("the config stays as it is", reason=fault.message, origin=origin.kind)
+                if fault.message != self._told:  # not again for a signal that says the same
+                    self._told = fault.message
+                    self.refused(fault.message)
+                return None
+            self._told = ""
+        return await _recorded(change, entry)
+
+    def find(self, revision: str) -> RevisionRecord:
+        """Return a revision by its name.
+
+        Raises:
+            NotFound: It is none, or is not kept any more.
+        """
+        number = revision.partition("-")[0]
+        is_number = number.isascii() and number.isdigit() and len(number) < 18
+        record = self.rows.find(int(number)) if is_number else None
+        if record is None or record.revision != revision:
+            raise NotFound(f"There is no revision {revision[:50]!r}; GET /v1/config/history lists them.")
+        return record
+
+    def _matched(self, expected: str) -> Snapshot:
+        if self._is_draining():
+            raise Draining("The hub is about to end; change the config when it is back.", retry_after_s=5)
+        if expected not in {"*", self.current.revision}:
+            raise ConfigStale(
+                f"The config is of revision {self.current.revision} by now; look at it, and try again."
+            )
+        return self.current
+
+    async def _planned(self, make: Callable[[Unpack[Ts]], Plan], *args: *Ts) -> Plan:
+        """Make a plan in the thread: reading, parsing and checking would hold up the loop."""
+        try:
+            return await trio.to_thread.run_sync(make, *args, limiter=self._thread)
+        except ConfigInvalid as fault:
+            raise refusal(fault, str(self.file.base)) from None
+
+    def _merged(self, before: Snapshot, patch: Any) -> Plan:
+        if not isinstance(patch, dict):
+            raise ConfigRefused("A patch is a JSON object.")
+        if depth_of(patch) > MAX_DEPTH:
+            raise ConfigRefused("The patch is nested too deeply.")
+        source = self._unedited(before)
+        values = tomllib.loads(source.text)
+        wanted = merged(values, unmasked(patch, values))
+        _refuse_at(nulls_in(wanted), "null is no value here; leave the key out")
+        _refuse_at(masks_in(wanted), "the mask stands for no value that is there; say the value")
+        config = self.file.config_of_values(wanted)
+        text = source.text if wanted == values else edited(source.text, values, wanted)
+        return Plan(source, config, text)
+
+    def _restored(self, before: Snapshot, record: RevisionRecord) -> Plan:
+        source = self._unedited(before, self._refused_digest)
+        lost = msgspec.json.decode(record.lost, type=list[str])
+        why = "its value was a secret, which the history does not keep; set it with PATCH"
+        if lost:
+            raise ConfigRefused(f"{', '.join(lost)}: {why}", faults=[(path, 0, why) for path in lost])
+        kept = tomllib.loads(record.text)
+        values = unmasked(kept, tomllib.loads(before.source.text))
+        _refuse_at(masks_in(values.get("upstreams"), ("upstreams",)), why)
+        text = record.text if values == kept else edited(record.text, kept, values)
+        return Plan(source, self.file.config_of(text), text)
+
+    def _reread(self) -> Plan:
+        source = self.file.read()
+        # Noted before it is looked at: a rollback may put another file in the place of a refused one.
+        self._refused_digest = source.digest
+        return Plan(source, self.file.config_of(source.text), source.text)
+
+    def _said(self, text: str) -> Plan:
+        return Plan(self.current.source, self.file.config_of(text), text)
+
+    def _unedited(self, before: Snapshot, also: str = "") -> Source:
+        """Read the file again: it must be what is in force."""
+        try:
+            source = self.file.read()
+        except ConfigInvalid as fault:
+            raise ConfigStale(
+                f"The config file can not be read any more: {refusal(fault, str(self.file.base)).message}"
+            ) from None
+        is_ours = source.path == before.source.path and source.digest == before.source.digest
+        if not is_ours and source.digest != also:
+            raise ConfigStale(
+                "The config file was edited and is not in force: not yet, or it was refused (see the log)."
+            )
+        return source
+
+    def _successor(self, before: Snapshot, plan: Plan) -> ModelTable:
+        try:
+            return before.models.successor(plan.config, self._make_upstream)
+        except ConfigInvalid as fault:
+            raise refusal(fault, str(self.file.base)) from None
+
+    async def _carry_out(
+        self, before: Snapshot, plan: Plan, origin: Origin
+    ) -> tuple[Change, Entry[None] | None]:
+        is_same_text = plan.text == plan.source.text
+        if is_same_text and plan.source == before.source and plan.config == before.config:
+            return Change(before.revision, origin), None
+        models = self._successor(before, plan)
+        source = plan.source
+        if not is_same_text:
+            # Not abandoned when cancelled: it has been written, or it has not been begun.
+            source = await trio.to_thread.run_sync(
+                self.file.write, plan.source, plan.text, limiter=self._thread
+            )
+        # From here on nothing waits.
+        return self._exchange(before, replace(plan, source=source), models, origin)
+
+    def _exchange(
+        self, before: Snapshot, plan: Plan, models: ModelTable, origin: Origin
+    ) -> tuple[Change, Entry[None]]:
+        """Put the new config in force, in one step."""
+        after = Snapshot(plan.config, models, plan.source, before.number + 1)
+        self.current = after
+        before.models.close(models)
+        for follower in self._followers:
+            follower(before.config, after.config)
+        applied = changed_keys(before.config, after.config)
+        made_file = before.source.path is None and after.source.path is not None
+        change = Change(after.revision, origin, applied, made_file)
+        log.info("the config has changed", revision=after.revision, origin=origin.kind, keys=list(applied))
+        diff = diff_of(before.config, after.config, applied)
+        return change, self._record(after, origin, applied, diff, change)
+
+    def _record(
+        self,
+        snapshot: Snapshot,
+        origin: Origin,
+        applied: Mapping[str, When],
+        diff: list[dict[str, Any]],
+        change: Change | None = None,
+    ) -> Entry[None]:
+        """Have a revision written, and then told."""
+        at_ms = int(self._now() * 1000)
+
+        def work() -> None:
+            text, lost = masked(snapshot.source.text)
+            self._written.add(
+                RevisionRecord(
+                    number=snapshot.number,
+                    digest=snapshot.source.digest,
+                    at_ms=at_ms,
+                    origin=origin.kind,
+                    principal_id=origin.principal_id,
+                    address=origin.address,
+                    changed=msgspec.json.encode(applied).decode(),
+                    diff=msgspec.json.encode(diff).decode(),
+                    text=text,
+                    lost=msgspec.json.encode(lost).decode(),
+                )
+            )
+
+        return self._journal.post(
+            work,
+            lambda _: self._tell(change),
+            failed=lambda fault: self._unrecorded(change, fault),
+            size=len(snapshot.source.data),
+        )
+
+    def _tell(self, change: Change | None) -> None:
+        if change is not None:
+            self.changed(change)
+
+    def _unrecorded(self, change: Change | None, fault: Exception) -> None:
+        # In force it is, and in the file: who is here is told; the next start notes the revision.
+        log.error("a revision of the config could not be written into the history", reason=str(fault))
+        self._tell(change)
+
+
+async def _recorded(change: Change, entry: Entry[None] | None) -> Change:
+    try:
+        if entry is not None:
+            await entry.wait()
+    except StoreUnusable:
+        return replace(change, recorded=False)
+    return change
+
+
+def _refuse_at(places: Any, why: str) -> None:
+    faults = [(written(place), 0, why) for place in places]
+    if faults:
+        told = "; ".join(f"{path}: {said}" for path, _, said in faults)
+        raise ConfigRefused(f"The config stays as it is: {told}", faults=faults, param=faults[0][0])
+
+
+def _nobody(_: object) -> None:
+    """Nobody listens yet."""

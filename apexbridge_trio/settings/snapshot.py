@@ -1,0 +1,26 @@
+"""What is in force at one moment."""
+
+from dataclasses import dataclass
+
+from apexbridge_trio.config import Config, Source
+from apexbridge_trio.models import ModelTable
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The config, and what was made of it.
+
+    Attributes:
+        source: The file it was read from.
+        number: Of its revision.
+    """
+
+    config: Config
+    models: ModelTable
+    source: Source
+    number: int
+
+    @property
+    def revision(self) -> str:
+        """What it is called: a number that counts up, and what stands for the file's content."""
+        return f"{self.number}-{self.source.digest}"

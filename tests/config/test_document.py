@@ -1,0 +1,119 @@
+"""A text that is changed keeps its comments and its order, and says exactly what was meant."""
+
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apexbridge_trio.config.document import edited, masked, without_empty
+from apexbridge_trio.config.patch import merged
+from apexbridge_trio.redaction import hide
+from tests.config.test_shipped import EXAMPLES
+
+HOUSE = """# my house
+
+[chat]          # of chats
+max_rounds = 8  # few
+# a reason
+timeout_s = 300.0
+
+[[upstreams]]
+name = "a"      # the first
+base_url = "http://a/v1"
+headers = { "X-Key" = "a-key-of-mine" } # mine
+
+# the second one
+[[upstreams]]
+name = "b"
+base_url = "http://b/v1"
+
+[[models]]
+id = "m"
+upstream = "a"
+"""
+
+
+def patched(patch: Any, text: str = HOUSE) -> str:
+    before = tomllib.loads(text)
+    return edited(text, before, merged(before, patch))
+
+
+def test_one_value_changes_one_line() -> None:
+    assert patched({"chat": {"max_rounds": 4}}) == HOUSE.replace("= 8  # few", "= 4  # few")
+
+
+def test_nothing_changes_nothing() -> None:
+    assert patched({"chat": {"max_rounds": 8}, "nodes": None}) == HOUSE
+
+
+def test_a_default_again_takes_its_line_away() -> None:
+    assert patched({"chat": {"max_rounds": None}}) == HOUSE.replace("max_rounds = 8  # few\n", "")
+
+
+def test_a_new_section_has_its_own_heading() -> None:
+    assert patched({"nodes": {"max_queued": 3}}).endswith('upstream = "a"\n\n[nodes]\nmax_queued = 3\n')
+
+
+def test_entries_that_stay_keep_their_comments() -> None:
+    a, b = tomllib.loads(HOUSE)["upstreams"]
+    text = patched({"upstreams": [{**b, "attempts": 2}, {**a, "headers": {"X-Key": "another-key"}}]})
+    assert 'name = "a"      # the first' in text
+    assert '"X-Key" = "another-key" } # mine' in text
+    assert [one["name"] for one in tomllib.loads(text)["upstreams"]] == ["b", "a"]
+
+
+def test_line_ends_of_another_system_stay() -> None:
+    text = HOUSE.replace("\n", "\r\n")
+    assert patched({"chat": {"max_rounds": 4}}, text) == text.replace("= 8  #", "= 4  #")
+
+
+def test_what_is_kept_of_a_text_has_no_secret() -> None:
+    hide("sk-of-the-comment")
+    text = HOUSE.replace("# my house", "# my house: sk-of-the-comment")
+    shown, lost = masked(text)
+    assert (shown, lost) == (HOUSE.replace("a-key-of-mine", "***").replace("my house", "my house: ***"), [])
+    shown, lost = masked(text + 'system = "say sk-of-the-comment"\n')
+    assert (lost, "sk-of" in shown) == (["models[0].system"], False)
+
+
+def test_a_section_that_is_emptied_may_go() -> None:
+    text = patched({"plugins": {"mcp": [{"name": "time"}]}})
+    assert tomllib.loads(patched({"plugins": {"mcp": None}}, text)) == tomllib.loads(HOUSE)
+
+
+PATCHES = st.fixed_dictionaries(
+    {},
+    optional={
+        "chat": st.none() | st.fixed_dictionaries({}, optional={"max_rounds": st.none() | st.integers(1, 9), "default_model": st.text(max_size=9)}),
+        "upstreams": st.none()
+        | st.lists(
+            st.fixed_dictionaries(
+                {"name": st.sampled_from(["openai", "zhipu", "new", "é\n"])},
+                optional={
+                    "attempts": st.integers(1, 9),
+                    "headers": st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2),
+                    "models": st.lists(st.text(max_size=4), max_size=2),
+                },
+            ),
+            max_size=4,
+        ),
+        "plugins": st.fixed_dictionaries({}, optional={"mcp": st.none() | st.lists(st.fixed_dictionaries({"name": st.sampled_from(["time", "x"])}, optional={"url": st.text(max_size=3)}), max_size=2)}),
+        "callbacks": st.fixed_dictionaries({"signing_secret_files": st.dictionaries(st.text(max_size=3), st.none() | st.lists(st.text(max_size=3)), max_size=2)}),
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", HOUSE, EXAMPLES], ids=["empty", "house", "examples"])
+def test_any_patch_says_what_was_meant(text: str) -> None:
+    @settings(max_examples=25)  # the long text takes 10 ms to parse
+    @given(st.lists(PATCHES, min_size=1, max_size=3))
+    def check(patches: list[dict[str, Any]]) -> None:
+        said, meant = text, tomllib.loads(text)
+        for patch in patches:
+            meant = merged(meant, patch)
+            said = patched(patch, said)
+        assert without_empty(tomllib.loads(said)) == without_empty(meant)
+
+    check()

@@ -20,6 +20,7 @@ APPLIED: Final[dict[str, When]] = {
     "server.bind": "restart",
     "server.public_url": "live",
     "server.drain_timeout_s": "live",
+    "server.trusted_proxies": "restart",
     "auth.loopback": "next-request",
     "auth.allowed_hosts": "next-request",
     "chat.default_model": "next-request",
@@ -59,8 +60,21 @@ APPLIED: Final[dict[str, When]] = {
     "limits.body_timeout_s": "next-request",
     "limits.idle_timeout_s": "next-request",
     "limits.send_timeout_s": "next-request",
+    "limits.connections_per_address": "live",
+    "limits.chats_per_minute": "live",
+    "limits.callbacks_per_minute": "live",
+    "limits.control_per_minute": "live",
+    "limits.keyless_per_minute": "live",
+    "limits.wrong_keys_per_minute": "live",
+    "limits.tokens_per_day": "live",
+    "limits.concurrent_chats": "live",
+    "limits.concurrent_streams": "live",
+    "limits.channels_per_key": "live",
+    "limits.keys": "live",
     "log.level": "live",
     "log.format": "live",
+    # What they do already goes on.
+    "triggers": "live",
 }
 
 

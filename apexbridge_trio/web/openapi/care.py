@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from apexbridge_trio.store.audit import MOST_LISTED
 from apexbridge_trio.store.keys import MOST_KEYS_LISTED
+from apexbridge_trio.web.config import Candidate, Target
 from apexbridge_trio.web.keys import KeyRequest
 from apexbridge_trio.web.openapi import shapes
 from apexbridge_trio.web.openapi.operation import ID_SCHEMA, Operation, Query, how_many
@@ -36,8 +37,33 @@ KEYS: Final = [
     Operation("GET", "/v1/keys/{key_id}", "One key.", {200: shapes.KeyEntry}),
     Operation("DELETE", "/v1/keys/{key_id}", "Revoke it, and end what it has open.", {200: shapes.KeyEntry}),
 ]
+CONFIG: Final = [
+    Operation("GET", "/v1/config", "The config that is in force.", {200: dict[str, Any]}),
+    Operation(
+        "PATCH",
+        "/v1/config",
+        "Change it by a JSON merge patch (RFC 7396).",
+        {200: shapes.ConfigChange},
+        body=dict[str, Any],
+        headers=(Query("If-Match", "The ETag of what is changed, or `*`."),),
+    ),
+    Operation(
+        "POST", "/v1/config/validate", "Check a file or a patch.", {200: shapes.ConfigCheck}, body=Candidate
+    ),
+    Operation("GET", "/v1/config/history", "Its changes, newest first.", {200: list[shapes.Revision]}),
+    Operation("GET", "/v1/config/history/{revision}", "One of them, whole.", {200: shapes.Revision}),
+    Operation(
+        "POST",
+        "/v1/config/rollback",
+        "Put an earlier one in force.",
+        {200: shapes.ConfigChange},
+        body=Target,
+        headers=(Query("If-Match", "The ETag of what is changed, or `*`."),),
+    ),
+]
 CARE: Final = [
     *PLUGINS,
+    *CONFIG,
     *KEYS,
     Operation(
         "GET",

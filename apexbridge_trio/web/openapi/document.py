@@ -77,11 +77,12 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": ID_SCHEMA} for name in operation.places
     ]
-    return in_path + [_in_query(query) for query in operation.query]
+    in_query = [_optional(query, "query") for query in operation.query]
+    return in_path + in_query + [_optional(query, "header") for query in operation.headers]
 
 
-def _in_query(query: Query) -> dict[str, Any]:
-    return {"name": query.name, "in": "query", "description": query.about, "schema": query.schema}
+def _optional(query: Query, place: str) -> dict[str, Any]:
+    return {"name": query.name, "in": place, "description": query.about, "schema": query.schema}
 
 
 def _reply(operation: Operation, status: int, schemas: dict[str, Any]) -> dict[str, Any]:

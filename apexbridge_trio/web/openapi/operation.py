@@ -12,7 +12,7 @@ ID_SCHEMA: Final = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,200}$"}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A value in the query; all of them may be left out."""
+    """A value in the query, or a header; all of them may be left out."""
 
     name: str
     about: str
@@ -42,6 +42,7 @@ class Operation:
     replies: dict[int, Any]
     body: Any = None
     query: tuple[Query, ...] = ()
+    headers: tuple[Query, ...] = ()
     text: str = ""
     only_admin: bool = False
 

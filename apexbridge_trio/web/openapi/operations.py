@@ -121,6 +121,7 @@ TOLD: Final = [
         "POST", "/v1/notifications", "Tell somebody something.", {201: shapes.Done}, body=NotificationRequest
     ),
     Operation("GET", "/v1/notifications", "What is not seen yet.", {200: list[shapes.NoticeEntry]}),
+    Operation("GET", "/v1/notifications/{notice_id}", "One of them, seen or not.", {200: shapes.NoticeEntry}),
     Operation("POST", "/v1/notifications/{notice_id}/ack", "It has been seen.", {200: shapes.Done}),
     Operation("POST", "/v1/reminders", "Set a reminder.", {201: shapes.ReminderEntry}, body=Wanted),
     Operation("GET", "/v1/reminders", "What is still to come.", {200: list[shapes.ReminderEntry]}),

@@ -242,6 +242,48 @@ class Taken(Reply):
     duplicate: bool | UnsetType = UNSET
 
 
+class Changed(Reply):
+    """A key that differs, and when that counts."""
+
+    key: str
+    applied: Literal["live", "next-request", "restart"]
+
+
+class ConfigChange(Reply):
+    """What came of a change; the revision is in `ETag` too."""
+
+    revision: str
+    changed: list[Changed]
+    recorded: bool
+
+
+class ConfigFault(Reply):
+    """Something that may not be, and where."""
+
+    path: str
+    line: int | None
+    message: str
+
+
+class ConfigCheck(Reply):
+    """Whether a config may be, and what it would change, or why not."""
+
+    valid: bool
+    changed: list[Changed] | UnsetType = UNSET
+    faults: list[ConfigFault] | UnsetType = UNSET
+
+
+class Revision(Reply):
+    """A config that is or was in force."""
+
+    revision: str
+    current: bool
+    at: Millis
+    origin: str
+    changed: list[Changed]
+    diff: list[Any]
+
+
 class KeyEntry(Reply):
     """What is kept of a key; never the key."""
 

@@ -14,20 +14,22 @@ class Guard:
 
     Args:
         per_hour: How many.
-
-    Attributes:
-        until: When the hour that has begun is over.
     """
 
     def __init__(self, per_hour: int) -> None:
         self.per_hour = per_hour
-        self.until = float("-inf")
+        self._began = float("-inf")
         self._fired = 0
+
+    @property
+    def until(self) -> float:
+        """When the hour that has begun is over."""
+        return self._began + HOUR_S
 
     def take(self, now: float) -> Word:
         """Fire once, or say why not; once an hour that it was muted just now."""
-        if now >= self.until:
-            self.until, self._fired = now + HOUR_S, 0
+        if not self._is_on(now):
+            self._began, self._fired = now, 0
         self._fired += 1
         if self._fired <= self.per_hour:
             return "fire"
@@ -35,4 +37,8 @@ class Guard:
 
     def is_muted(self, now: float) -> bool:
         """Tell whether something was left out in the hour that goes on."""
-        return now < self.until and self._fired > self.per_hour
+        return self._is_on(now) and self._fired > self.per_hour
+
+    def _is_on(self, now: float) -> bool:
+        # One that has not begun yet: the clock was put back meanwhile.
+        return self._began <= now < self.until

@@ -91,3 +91,15 @@ def flat(data: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo `flat`."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        outer, _, inner = name.partition(".")
+        if inner:
+            found.setdefault(outer, {})[inner] = value
+        else:
+            found[name] = value
+    return found

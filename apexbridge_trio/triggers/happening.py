@@ -8,9 +8,9 @@ import msgspec
 
 from apexbridge_trio.config import PLACEHOLDER, Trigger
 from apexbridge_trio.identity import Principal
-from apexbridge_trio.protocol.happened import SUBJECTS, flat
+from apexbridge_trio.protocol.happened import FIELDS, SUBJECTS, Field, flat, nested
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.triggers.depth import depth_of
+from apexbridge_trio.triggers.depth import depth_of, principal_of
 
 # Of one value: the text of a chat may be long, and it is kept, and sent, for each trigger that fires.
 MOST_CHARS: Final = 2000
@@ -40,6 +40,13 @@ class Happening:
         kept = {name: one for name, value in read.items() if (one := _within(value)) is not None}
         fields = flat(kept)
         return cls(kind, owner.tenant_id, owner.family_id, depth_of(owner), at_ms, kept, fields)
+
+    @classmethod
+    def made_up(cls, trigger: Trigger, at_ms: int) -> Self:
+        """Return an event that a trigger waits for."""
+        data = {name: _example(name, field) for name, field in FIELDS[trigger.on].items()}
+        data |= {name: one[0] if isinstance(one, list) else one for name, one in trigger.when.items()}
+        return cls.of(trigger.on, principal_of(trigger, 0), nested(data), at_ms)
 
     def is_for(self, trigger: Trigger) -> bool:
         """Tell whether it is of the trigger's tenant, and of its family if it has one."""
@@ -93,3 +100,8 @@ def _within(value: Any) -> Any:
 
 def _said(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else encode(value).decode()
+
+
+def _example(name: str, field: Field) -> Any:
+    made_up: dict[str, Any] = {"number": 1, "flag": True, "text": f"a {name}"}
+    return field[0] if isinstance(field, tuple) else made_up[field]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -15,7 +15,6 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notices import Notices
-from apexbridge_trio.protocol.happened import FIELDS, Field
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.store import FiringRecord, Store
 from apexbridge_trio.triggers.armed import Armed
@@ -226,31 +225,9 @@ class Triggers:
         """
         if (armed := self._armed.get(name)) is None:
             raise NotFound(f"There is no trigger {name[:200]!r}.")
-        trigger = armed.trigger
-        data = {field: _example(field, what) for field, what in FIELDS[trigger.on].items()}
-        data |= {field: one[0] if isinstance(one, list) else one for field, one in trigger.when.items()}
-        happening = Happening.of(trigger.on, principal_of(trigger, 0), _nested(data), int(self._now() * 1000))
+        happening = Happening.made_up(armed.trigger, int(self._now() * 1000))
         self._fire(armed, happening)
-        return {"trigger": name, "event": trigger.on, "data": happening.data}
-
-
-_EXAMPLES: Final[dict[str, Any]] = {"number": 1, "flag": True}
-
-
-def _example(field: str, what: Field) -> Any:
-    return what[0] if isinstance(what, tuple) else _EXAMPLES.get(what, f"a {field}")
-
-
-def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo `protocol.happened.flat`."""
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        outer, _, inner = name.partition(".")
-        if inner:
-            found.setdefault(outer, {})[inner] = value
-        else:
-            found[name] = value
-    return found
+        return {"trigger": name, "event": happening.kind, "data": happening.data}
 
 
 def _action(trigger: Trigger, happening: Happening) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.protocol.happened import FIELDS
 from apexbridge_trio.triggers.depth import depth_of, principal_of
 from apexbridge_trio.triggers.guard import HOUR_S, Guard
 from apexbridge_trio.triggers.happening import MOST_CHARS, Happening
@@ -59,6 +60,16 @@ def test_the_depth_is_in_the_name_and_no_key_can_claim_it() -> None:
         )
     for other in ("local", "hub", "4669052471ce7bab", "trigger", "trigger:x:y", ""):
         assert depth_of(Principal(other)) == 0
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_an_event_that_is_made_up_fits_and_has_every_field(kind: str) -> None:
+    name, field = next(iter(FIELDS[kind].items()))
+    one = trigger(on=kind, when={name: [field[-1] if isinstance(field, tuple) else "x"]})
+    seen = Happening.made_up(one, 0)
+    assert seen.fits(one)
+    assert seen.is_for(one)
+    assert seen.fields.keys() == FIELDS[kind].keys()
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,11 @@ class Notices:
         title: str = "",
         more: dict[str, Any] | None = None,
         expires_s: float | None = None,
+        failed: Callable[[Exception], None] | None = None,
     ) -> tuple[str, Entry[None]]:
         """Tell somebody something that must not be lost; returns its id, and when it is on disk.
+
+        Who does not wait for that says with `failed` who is told that it could not be written.
 
         Raises:
             TooMany: They have not read what they were told before.
@@ -93,7 +96,8 @@ class Notices:
             title=title,
             expires_ms=None if expires_s is None else now_ms + int(expires_s * 1000),
         )
-        entry = self._journal.post(partial(self._written.owe, notice), lambda _: self._tell(notice))
+        work = partial(self._written.owe, notice)
+        entry = self._journal.post(work, lambda _: self._tell(notice), failed=failed)
         return notice.id, entry
 
     def owed(self, notice_id: str) -> None:

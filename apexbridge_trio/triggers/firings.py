@@ -104,9 +104,9 @@ class Firings:
     def __len__(self) -> int:
         return len(self._running)
 
-    def add(self, record: FiringRecord) -> None:
-        """Have something done, once that is on disk."""
-        self._journal.post(partial(self._written.add, record), self.tell, failed=self._lose)
+    def add(self, record: FiringRecord, failed: Callable[[Exception], None]) -> None:
+        """Have something done, once that is on disk; or have it said that it can not be written."""
+        self._journal.post(partial(self._written.add, record), self.tell, failed=failed)
 
     def tell(self, _change: object = None) -> None:
         """Have the rows looked at again."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -163,9 +164,9 @@ class Triggers:
         owner = principal_of(armed.trigger, happening.depth + 1)
         log.info("a trigger fires", trigger=armed.trigger.name, on=happening.kind, does=armed.trigger.do)
         if armed.trigger.do in {"notify", "alert"}:
-            self._say(armed.trigger, happening, owner)
+            self._say(armed, happening, owner)
         else:
-            self.firings.add(self._record(armed.trigger, happening, owner))
+            self.firings.add(self._record(armed.trigger, happening, owner), failed=partial(self._lose, armed))
 
     def _may_fire(self, armed: Armed) -> bool:
         if armed.disabled:
@@ -179,16 +180,20 @@ class Triggers:
         return word == "fire"
 
     def _tell_muted(self, armed: Armed) -> None:
-        said = (
-            f"It has fired {armed.guard.per_hour} times within an hour; what is more is left out until then."
-        )
         log.warning("a trigger is muted", trigger=armed.trigger.name)
-        # As deep as can be: nothing fires on this.
-        owner = principal_of(armed.trigger, MOST_DEPTH)
-        more = {"trigger": armed.trigger.name, "state": "muted"}
-        self._notices.owe("notification", owner, said, level="warning", title=armed.trigger.name, more=more)
+        self._notices.owe(
+            "notification",
+            # As deep as can be: nothing fires on this.
+            principal_of(armed.trigger, MOST_DEPTH),
+            f"It has fired {armed.guard.per_hour} times within an hour; what is more is left out until then.",
+            level="warning",
+            title=armed.trigger.name,
+            more={"trigger": armed.trigger.name, "state": "muted"},
+            failed=partial(self._lose, armed),
+        )
 
-    def _say(self, trigger: Trigger, happening: Happening, owner: Principal) -> None:
+    def _say(self, armed: Armed, happening: Happening, owner: Principal) -> None:
+        trigger = armed.trigger
         self._notices.owe(
             "alert" if trigger.do == "alert" else "notification",
             owner,
@@ -196,7 +201,12 @@ class Triggers:
             level=trigger.level,
             title=happening.fill(trigger.title),
             more={"trigger": trigger.name},
+            failed=partial(self._lose, armed),
         )
+
+    def _lose(self, armed: Armed, fault: Exception) -> None:
+        armed.failed += 1
+        log.error("what a trigger tells is not written", trigger=armed.trigger.name, reason=str(fault))
 
     def _record(self, trigger: Trigger, happening: Happening, owner: Principal) -> FiringRecord:
         now_ms = int(self._now() * 1000)

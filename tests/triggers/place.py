@@ -59,10 +59,13 @@ class FakeWebhooks(Webhooks):
         self.took: list[str] = []
         self.sent: list[str] = []
         self.is_up = True
+        self.holds = False
 
     async def send(self, trigger: Any, message_id: str, body: Any, now: float) -> Answer:
         self.sent.append(message_id)
         await trio.lowlevel.checkpoint()
+        if self.holds:
+            await trio.sleep_forever()
         if not self.is_up:
             return Answer("again", "it is away")
         self.took.append(message_id)

@@ -145,3 +145,41 @@ async def test_a_disk_that_is_gone_before_each_write(
     assert len(place.owed()) <= 2
     if fails_at >= 3:  # all three were on disk
         assert (len(place.owed()), len(set(place.webhooks.took))) == (2, 1)
+
+
+async def test_what_a_drain_interrupts_is_sent_by_the_next_hub_or_told(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    place = Place(tmp_path, [ALL[1], ALL[3]])
+    place.actions.holds = place.webhooks.holds = True
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+        rooms.flights.is_draining = True
+        rooms.flights.interrupt_all("the hub is about to end")
+        await rooms.flights.empty()
+        await trio.sleep(100)
+        assert (len(place.webhooks.sent), place.rows()) == (1, 1)
+    place.webhooks.holds = False
+    async with place.hub():
+        await trio.sleep(1)
+    assert (len(place.webhooks.took), len(place.actions.ran), place.rows()) == (1, 1, 0)
+    assert place.webhooks.sent == place.webhooks.took * 2
+    assert place.owed() == ["Interrupted: the hub is about to end"]
+
+
+async def test_what_can_not_be_written_is_counted_and_logged(
+    tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, ALL, store_type=Broken)
+    monkeypatch.setattr(Broken, "fails_at", 10**9)
+    async with place.hub() as rooms:
+        Broken.fails_at = 0
+        rooms.lose("t1")
+        await trio.sleep(1)
+        assert [one["failed"] for one in rooms.triggers.listed()] == [1, 1, 1, 1]
+        Broken.fails_at = 10**9
+        rooms.lose("t2")
+        await trio.sleep(1)
+    assert "t2 is lost" in place.owed()
+    assert (len(place.actions.ran), len(place.webhooks.took)) == (2, 1)

@@ -336,6 +336,22 @@ class TestGuards:
             assert (entry(world)["failed"], entry(world, "tool")["fired"]) == (1, 1)
 
 
+class TestRoom:
+    async def test_what_finds_no_room_is_left_out(
+        self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apexbridge_trio.triggers.triggers.MOST_WAITING", 3)
+        async with watched(tmp_path, trigger(on="node.status", do="tool", tool="slow", timeout_s=5)) as world:
+            world.add_tool("slow", hold=True)
+            for number in range(5):
+                node(world, "offline", name=f"n{number}")
+            assert (entry(world)["fired"], entry(world)["leftOut"]) == (3, 2)
+            await trio.sleep(6)
+            node(world, "offline")
+            assert entry(world)["fired"] == 4
+            await trio.sleep(6)
+
+
 class TestReplace:
     async def test_what_is_being_done_goes_on_and_counts_stay(
         self, tmp_path: Path, autojump_clock: Any

@@ -173,6 +173,21 @@ async def test_a_webhook_that_hangs(tmp_path: Path, autojump_clock: Any) -> None
         assert (len(other.asked), waiting(world), told(world)) == (2, 0, [])
 
 
+async def test_a_deadline_that_is_shorter_ends_an_attempt_and_not_the_webhook(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    async def hang(stream: MemoryStream) -> None:
+        await trio.sleep(60)
+
+    async with hooked(tmp_path, msgspec.structs.replace(PLAIN, timeout_s=2.0)) as (world, other):
+        other.answers = [hang, status(200)]
+        node(world, "offline")
+        await trio.sleep(3)
+        assert (len(world.hub.flights), waiting(world)) == (0, 1)
+        await trio.sleep(70)
+        assert (len(other.asked), waiting(world), told(world)) == (2, 0, [])
+
+
 async def test_a_webhook_that_drips_its_head(tmp_path: Path, autojump_clock: Any) -> None:
     async def drip(stream: MemoryStream) -> None:
         await stream.send_all(b"HTTP/1.1 200 OK\r\n")

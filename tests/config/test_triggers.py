@@ -1,11 +1,13 @@
 """``[[triggers]]``: what may stand there, and what is told of what may not, with its line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from apexbridge_trio.config import Config, load, public
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.protocol.happened import FIELDS
 
 NIGHT = """
 [[triggers]]
@@ -123,3 +125,13 @@ def test_a_webhook_that_may_not_be(tmp_path: Path, line: str, told: str) -> None
 def test_a_private_address_that_is_listed_is_meant(tmp_path: Path) -> None:
     text = HOOK.replace("https://example.org", "http://127.0.0.1:9") + 'allow_private = ["127.0.0.1"]\n'
     assert loaded(tmp_path, text).triggers[0].allow_private == ["127.0.0.1"]
+
+
+def test_the_page_about_them_is_true(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/triggers.md").read_text("utf-8")
+    (tmp_path / "hook.secret").write_text("whsec_c2VjcmV0LW9mLWEtaG9vaw==")
+    (tmp_path / "hook.secret").chmod(0o600)
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert [one.name for one in loaded(tmp_path, example).triggers] == ["attic-away", "lost-task"]
+    words = set(re.findall(r"[\w.]+", page))
+    assert words >= {*FIELDS, *(name for fields in FIELDS.values() for name in fields)}

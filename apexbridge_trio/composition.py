@@ -49,6 +49,7 @@ from apexbridge_trio.results import Results
 from apexbridge_trio.settings import Change, Settings, Snapshot
 from apexbridge_trio.store import NodeTaskRecord, PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
+from apexbridge_trio.tracing import traced
 from apexbridge_trio.triggers import Triggers, depth_of
 from apexbridge_trio.upstream import Upstream
 from apexbridge_trio.web.guards import CALLBACKS, LOCAL
@@ -91,6 +92,7 @@ def open_hub(
         journal = Journal(written)
         flights = Flights()
         flights.watchers.append(measures := Measures())
+        tracer = stack.enter_context(traced(config.tracing, flights))
         reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
         plugins = load_plugins(
             config,
@@ -158,6 +160,7 @@ def open_hub(
             state=state,
             measures=measures,
             switches=switches,
+            tracer=tracer,
         )
         reminders.actions = triggers.firings.actions = Actions(
             lambda: settings.current, hub.toolbox, partial(_may_act, keys), limiter, events

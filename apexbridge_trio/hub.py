@@ -36,6 +36,7 @@ from apexbridge_trio.settings import Settings, Snapshot
 from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tools import Toolbox
+from apexbridge_trio.tracing import Tracer
 from apexbridge_trio.triggers import Triggers
 
 
@@ -49,6 +50,7 @@ class Hub:
         journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
         state: The state directory.
+        tracer: None, where nothing is traced.
         snapshot: What one request keeps to; None: what is in force at each moment. See `pinned`.
     """
 
@@ -74,6 +76,7 @@ class Hub:
     state: Path
     measures: Measures
     switches: Switches
+    tracer: Tracer | None
     snapshot: Snapshot | None = None
 
     def pinned(self) -> "Hub":

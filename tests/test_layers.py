@@ -22,7 +22,7 @@ ORDER = [
     {"identity", "results", "journal", "limits"},
     {"origin"},
     {"flights", "circuit", "ledger", "events", "audit", "logs", "openings"},
-    {"relay", "plugins", "measures", "keyring"},
+    {"relay", "plugins", "measures", "keyring", "tracing"},
     {"upstream", "intents", "pending", "nodes", "notices"},
     {"models"},
     {"settings"},

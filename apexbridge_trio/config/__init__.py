@@ -21,6 +21,7 @@ from apexbridge_trio.config.schema import (
     Results,
     Server,
     ToolChoice,
+    Tracing,
     Trigger,
     Upstream,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Server",
     "Source",
     "ToolChoice",
+    "Tracing",
     "Trigger",
     "Upstream",
     "When",

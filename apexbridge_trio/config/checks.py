@@ -54,6 +54,7 @@ def find_faults(config: Config, fault: Fault) -> None:
     except ConfigInvalid as wrong:
         fault(("server", "bind"), wrong.message)
     _check_url(config.server.public_url, ("server", "public_url"), fault)
+    _check_url(config.tracing.endpoint, ("tracing", "endpoint"), fault)
     _check_zone(config.plugins.timezone, fault)
     for number, proxy in enumerate(config.server.trusted_proxies):
         _check_network(proxy, ("server", "trusted_proxies", number), fault)

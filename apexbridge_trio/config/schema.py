@@ -223,6 +223,13 @@ class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Format = "auto"
 
 
+class Tracing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where spans are sent to, by OTLP over HTTP; empty: nowhere."""
+
+    endpoint: str = ""
+    service_name: Name = "apexbridge"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of it. A request in flight finishes on the snapshot it began with."""
 
@@ -238,3 +245,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     triggers: list[Trigger] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    tracing: Tracing = field(default_factory=Tracing)

@@ -11,8 +11,9 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import bind, get_logger
 from apexbridge_trio.nodes.link import POLICY
 from apexbridge_trio.origin import doing
+from apexbridge_trio.tracing import came_with
 from apexbridge_trio.web.api import build_api
-from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary
+from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary, header
 from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
 from apexbridge_trio.web.counting import channel_of, count, outcome_of
@@ -42,6 +43,8 @@ class Front:
             await self._api(scope, receive, send)
             return
         arrival = Arrival.of(scope, _as_http(send) if scope["type"] == "websocket" else send)
+        if self._hub.tracer is not None:
+            came_with(header(scope, b"traceparent"), header(scope, b"tracestate"))
         try:
             with bind(request_id=arrival.request_id):
                 await self._serve(arrival, scope, receive, send)

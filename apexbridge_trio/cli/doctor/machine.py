@@ -42,6 +42,9 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
     if config.plugins.mcp and find_spec("mcp") is None:
         said = Said("[[plugins.mcp]] needs the library mcp", "[[plugins.mcp]] 需要 mcp 库")
         yield fail("libraries", said, _extra("mcp"))
+    if config.tracing.endpoint and find_spec("opentelemetry") is None:
+        said = Said("[tracing] needs the library opentelemetry", "[tracing] 需要 opentelemetry 库")
+        yield fail("libraries", said, _extra("otel"))
     yield _descriptors(config)
 
 

@@ -10,7 +10,7 @@ from apexbridge_trio.measures import Counts, Histograms
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-Kind = Literal["counter", "gauge"]
+Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Family:
         name: Of Prometheus; of a counter without ``_total``.
         says: What it is, for people.
         labels: Names of its labels.
-        kind: Whether its numbers only grow.
+        kind: What its numbers are.
         numbers: By values of the labels.
         histograms: The same, for one that has those.
         values: Values that some labels have in all of its series.
@@ -40,7 +40,7 @@ class Family:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         names, fixed = [*self.values, *self.labels], tuple(self.values.values())
-        if self.histograms:
+        if self.kind == "histogram":
             family = HistogramMetricFamily(self.name, self.says, labels=names)
             for labels, found in self.histograms:
                 family.add_metric((*fixed, *labels), found.buckets(), found.total)
@@ -78,4 +78,9 @@ def counts(name: str, says: str, found: Counts, kind: Kind = "counter") -> Famil
 
 def histograms(name: str, says: str, found: Histograms, **values: str) -> Family:
     """Return histograms as a family; `values` are labels that all of them have."""
-    return Family(name, says, found.names, histograms=list(found), values=values)
+    return Family(name, says, found.names, "histogram", histograms=list(found), values=values)
+
+
+def histogram(name: str, says: str, found: Histogram) -> Family:
+    """Return a single histogram as a family."""
+    return Family(name, says, kind="histogram", histograms=[((), found)])

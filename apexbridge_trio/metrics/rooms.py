@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.metrics.families import Family, counter, gauge, one
+from apexbridge_trio.metrics.families import Family, counter, gauge, histogram, one
 from apexbridge_trio.nodes import Node
 from apexbridge_trio.plugins import roster
 
@@ -113,7 +113,7 @@ def _told(hub: Hub) -> Iterator[Family]:
     says = "Who was cut for not keeping up."
     yield one("apexbridge_event_subscribers_cut", says, events.cut, "counter")
     says = "How long a transaction took to be on disk."
-    yield Family("apexbridge_journal_write_seconds", says, histograms=[((), journal.writes)])
+    yield histogram("apexbridge_journal_write_seconds", says, journal.writes)
     says = "Transactions that could not be written."
     yield one("apexbridge_journal_failures", says, journal.failures, "counter")
     yield one("apexbridge_journal_bytes", "Bytes that wait to be written.", journal.size)

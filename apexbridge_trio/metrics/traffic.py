@@ -1,9 +1,8 @@
 """What was asked and how it went: counted as it happened."""
 
-from apexbridge_trio.histogram import Histogram
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.measures.measures import CHAT
-from apexbridge_trio.metrics.families import Family, counts, histograms, one
+from apexbridge_trio.metrics.families import Family, counts, histogram, histograms, one
 
 
 def traffic_families(hub: Hub) -> list[Family]:
@@ -38,10 +37,6 @@ def traffic_families(hub: Hub) -> list[Family]:
             **chat,
         ),
         counts("apexbridge_sockets", "Open WebSockets.", found.sockets, "gauge"),
-        _single("apexbridge_loop_lag_seconds", "How late the hub's loop was.", found.lag.histogram),
+        histogram("apexbridge_loop_lag_seconds", "How late the hub's loop was.", found.lag.histogram),
         one("apexbridge_loop_lag_max_seconds", "The most of the last minute.", found.lag.worst_s),
     ]
-
-
-def _single(name: str, says: str, found: Histogram) -> Family:
-    return Family(name, says, histograms=[((), found)])

@@ -77,6 +77,14 @@ async def test_a_chat_shows_in_every_room(state, autojump_clock):
         assert (page.value("process_resident_memory_bytes") or 0) > 10**7
 
 
+async def test_a_family_has_its_kind_before_anything_was_counted(state, autojump_clock):
+    async with open_world(state) as world:
+        kinds = {name: family.type for name, family in (await page_of(world)).families.items()}
+        assert kinds["gen_ai_client_token_usage"] == kinds["apexbridge_loop_lag_seconds"] == "histogram"
+        assert kinds["apexbridge_requests"] == kinds["apexbridge_journal_failures"] == "counter"
+        assert kinds["apexbridge_flights"] == "gauge"
+
+
 async def test_what_runs_is_told_while_it_runs(state, autojump_clock):
     async with open_world(state) as world, world.client() as client:
         await client.chat(say("x", "stall", requestId="r1"))

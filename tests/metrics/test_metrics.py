@@ -6,7 +6,9 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from apexbridge_trio.metrics import rooms
 from tests.harness.journal import broken
+from tests.harness.node import joined
 from tests.harness.world import World, events, open_world, say
 from tests.plugins.folders import call_tool
 
@@ -192,6 +194,24 @@ async def test_what_is_told_is_escaped(state, autojump_clock):
         page = await page_of(world)
         name = "gen_ai_server_request_duration_seconds_count"
         assert page.value(name, gen_ai_operation_name="chat", gen_ai_request_model=odd, error_type="") == 1
+
+
+async def test_nodes_beyond_the_most_are_told_as_one(state, autojump_clock, monkeypatch):
+    """Whoever has a key for nodes may take any number of names."""
+    monkeypatch.setattr(rooms, "MOST_NODES", 1)
+    async with (
+        open_world(state) as world,
+        joined(world, "attic"),
+        joined(world, "barn"),
+        joined(world, "zoo"),
+    ):
+        reply = await world.ask("GET", "/metrics")
+        assert b"barn" not in reply.body
+        page = Page(reply.body.decode())
+        assert page.value("apexbridge_node_up", node="attic") == 1
+        assert page.value("apexbridge_node_tasks_total", node="other", outcome="succeeded") == 0
+        assert page.value("apexbridge_nodes", status="online") == 3
+        assert page.value("apexbridge_sockets", channel="node") == 3
 
 
 async def test_open_channels_are_counted(state, autojump_clock):

@@ -327,6 +327,25 @@ async def test_an_mcp_server_is_replaced_once_the_new_one_is_there(tmp_path: Pat
         assert (entry["state"], entry["health"], entry["network"]) == ("running", "ok", "off")
 
 
+async def test_an_mcp_server_that_is_switched_off_ends_and_comes_back(tmp_path: Path) -> None:
+    async with mounted(tmp_path) as (plugins, _folder):
+        old = plugins.tools["lamps_environment"]
+        pid = (await call_tool(old, {}))["pid"]
+        plugins.switch("lamps", on=False)
+        assert not plugins.tools
+        assert [entry["state"] for entry in roster(plugins)] == ["disabled"]
+        while is_alive(pid):
+            await trio.sleep(0.01)
+        with pytest.raises(ToolFailed, match="switched off"):
+            await call_tool(old, {})
+        plugins.switch("lamps", on=True)
+        while roster(plugins)[0]["state"] != "running":
+            await trio.sleep(0.01)
+        assert (await call_tool(plugins.tools["lamps_environment"], {}))["pid"] != pid
+        (entry,) = roster(plugins)
+        assert (entry["state"], entry["calls"]["succeeded"]) == ("running", 2)
+
+
 async def test_a_tool_of_a_server_that_was_removed_says_so_at_once(tmp_path: Path) -> None:
     async with mounted(tmp_path) as (plugins, folder):
         old = plugins.tools["lamps_environment"]

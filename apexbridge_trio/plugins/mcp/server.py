@@ -87,6 +87,7 @@ class McpServer:
         Raises:
             ToolFailed: Why there is no session any more, in one sentence.
         """
+        self._fault = ""  # of a server that was switched off and is wanted again
         with boundary(), trio.CancelScope(deadline=trio.current_time() + START_S) as patience:
             async with self._connected() as client:
                 await self._learn(client)
@@ -111,11 +112,12 @@ class McpServer:
     async def _connected(self) -> AsyncIterator["Client"]:
         make_client = await _library()
         transport = stdio(self.mount) if self.mount.command else http(self.mount)
-        try:
-            async with make_client(transport, cache=None, message_handler=self._hear) as client:
+        async with make_client(transport, cache=None, message_handler=self._hear) as client:
+            try:
                 yield client
-        finally:
-            self._client = None
+            finally:
+                # Before it is closed, which takes a moment: who calls meanwhile waits for the next one.
+                self._client = None
 
     async def _hear(self, message: "IncomingMessage") -> None:
         """Take what the server says unasked; what matters here is that its tools have changed."""

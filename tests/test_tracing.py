@@ -88,6 +88,7 @@ async def test_each_end_is_said(autojump_clock, collector):
             left.cancel(reason="the client has gone")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(trio.sleep_forever)
     found = {facts(span)["apex.path"]: span for span in collector.spans}
     error = Status.STATUS_CODE_ERROR
     assert {path: ended(span) for path, span in found.items()} == {

@@ -25,8 +25,6 @@ from apexbridge_trio.plugins import roster
 
 # A write that takes longer than this does not come to an end: the disk hangs.
 STUCK_S: Final = 10.0
-# A store that has refused is asked again so often, as long as somebody looks.
-PROBE_S: Final = 5.0
 # Below it, the next backup, update or log does not fit.
 LOW_BYTES: Final = 256 * 1024 * 1024
 LOW_SHARE: Final = 0.02
@@ -56,7 +54,6 @@ class Health:
         self._wall = wall
         self._monotonic = monotonic
         self._offset = wall() - monotonic()
-        self._probed_at = float("-inf")
 
     @property
     def store_fault(self) -> str:
@@ -66,22 +63,13 @@ class Health:
             return "A write to the disk does not come to an end."
         if os.statvfs(self._hub.state).f_flag & os.ST_RDONLY:
             return "The state directory is mounted read-only."
-        if journal.fault:
-            self._probe()
-        return journal.fault
+        return journal.trouble.reason if journal.trouble else ""
 
     def dependencies(self) -> list[Dependency]:
         """Return what the hub stands on, the hub's own parts first."""
         own = (self._store(), self._disk(), self._clock(), self._plugins(), self._nodes())
         upstreams = ({"kind": "upstream", **up.state()} for up in self._hub.models.upstreams.values())
         return [*own, *upstreams]
-
-    def _probe(self) -> None:
-        """Try a write again, so that a store that is well again is known to be."""
-        now = self._monotonic()
-        if now - self._probed_at >= PROBE_S:
-            self._probed_at = now
-            self._hub.journal.probe()
 
     def _store(self) -> Dependency:
         journal = self._hub.journal

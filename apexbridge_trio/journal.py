@@ -110,11 +110,6 @@ class Entry(Generic[T]):
         """Note why it was not written; the first reason stays."""
         self._fault = self._fault or fault
 
-    @property
-    def disk_fault(self) -> str:
-        """Why the disk refused this piece; empty, if it did not."""
-        return str(self._fault) if isinstance(self._fault, StoreUnusable) else ""
-
     def tell(self) -> None:
         """Wake who waits; called on the loop, once the transaction is over."""
         if self._fault is None and self._after is not None:
@@ -136,7 +131,6 @@ class Journal:
         failures: How many could not be written.
         last_write: When the last one was on disk, by `time.monotonic`; None: there was none.
         writing_since: When the one that is being written began.
-        fault: Why the last one was not; empty, if it was.
     """
 
     def __init__(self, store: Store) -> None:
@@ -151,7 +145,6 @@ class Journal:
         self.failures = 0
         self.last_write: float | None = None
         self.writing_since: float | None = None
-        self.fault = ""
 
     def __len__(self) -> int:
         """Pieces of work that wait."""
@@ -211,14 +204,6 @@ class Journal:
             self._tell(batch)
         return entry
 
-    def probe(self) -> None:
-        """Write what changes nothing, to learn whether the disk takes it; `fault` says so then."""
-
-        def touch() -> None:
-            self._store.touch()
-
-        self.post(touch)
-
     def _write(self, batch: list[Entry[object]]) -> None:
         began = self.writing_since = time.monotonic()
         try:
@@ -230,8 +215,7 @@ class Journal:
             for entry in batch:
                 entry.fail(fault)
         now, self.writing_since = time.monotonic(), None
-        self.fault = next(filter(None, (entry.disk_fault for entry in batch)), "")
-        if self.fault:
+        if any(entry.refusal for entry in batch):
             self.failures += 1
         else:
             self.last_write = now

@@ -158,10 +158,6 @@ class Store:
         """Return a number that is another one when another connection, of any process, has written."""
         return self._db.pragma("data_version")  # type: ignore[no-any-return]
 
-    def touch(self) -> None:
-        """Write to the file what stands in it already: a disk that is full or broken refuses."""
-        self._db.pragma("user_version", len(schema.MIGRATIONS))
-
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""
         row = msgspec.structs.astuple(msgspec.structs.replace(record, scopes=" ".join(sorted(record.scopes))))

@@ -133,9 +133,9 @@ def open_hub(
             notices=notices,
             now=now,
         )
-        switches = Switches(plugins, flights, journal, PluginRows(written))
         limiter = Limiter(config.limits)
         keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
+        switches = Switches(plugins, flights, audit, PluginRows(written))
         keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
         hub = Hub(
             settings=settings,

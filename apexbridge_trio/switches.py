@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
+from apexbridge_trio.audit import Actor, Audit
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.flights import Flights
-from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.store import PluginRows
@@ -26,6 +26,7 @@ class Switches:
     """The switches of all plugins.
 
     Args:
+        audit: Writes, and notes who wanted it.
         written: The journal's connection to what is switched off.
         now: Seconds since the epoch.
     """
@@ -34,17 +35,17 @@ class Switches:
         self,
         plugins: Plugins,
         flights: Flights,
-        journal: Journal,
+        audit: Audit,
         written: PluginRows,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._plugins = plugins
         self._flights = flights
-        self._journal = journal
+        self._audit = audit
         self._written = written
         self._now = now
 
-    async def enable(self, name: str) -> None:
+    async def enable(self, name: str, by: Actor) -> None:
         """Offer a plugin again; does nothing if it is offered.
 
         Raises:
@@ -52,17 +53,17 @@ class Switches:
             StoreUnusable: It could not be written, and nothing has changed.
         """
         self._require(name)
-        await self._journal.post(
-            partial(self._written.enable, name), partial(self._switch, name, on=True)
-        ).wait()
+        write, then = partial(self._written.enable, name), partial(self._switch, name, on=True)
+        await self._audit.change("plugin.enabled", name, by, write, then).wait()
 
     async def disable(
-        self, name: str, *, interrupt: bool = False, wait_s: float = 5.0
+        self, name: str, by: Actor, *, interrupt: bool = False, wait_s: float = 5.0
     ) -> list[dict[str, Any]]:
         """Offer a plugin no more; returns the receipts of what was stopped.
 
         Args:
             name: The plugin's.
+            by: Who wants it.
             interrupt: Whether its calls that run are stopped.
             wait_s: How long their ends are waited for, all together.
 
@@ -72,7 +73,8 @@ class Switches:
         """
         self._require(name)
         write = partial(self._written.disable, name, int(self._now() * 1000))
-        await self._journal.post(write, partial(self._switch, name, on=False)).wait()
+        then = partial(self._switch, name, on=False)
+        await self._audit.change("plugin.disabled", name, by, write, then).wait()
         if not interrupt:
             return []
         stops = self._flights.interrupt_where(

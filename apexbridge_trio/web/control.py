@@ -9,7 +9,7 @@ from quart_trio import QuartTrio
 from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.plugins import Plugins, entry_of, roster
-from apexbridge_trio.web.replies import reply
+from apexbridge_trio.web.replies import current_actor, reply
 
 
 def add_plugins(app: QuartTrio, hub: Hub) -> None:
@@ -21,18 +21,19 @@ def add_plugins(app: QuartTrio, hub: Hub) -> None:
 
     @app.post("/v1/plugins/<name>/enable")
     async def enable(name: str) -> Response:
-        await hub.switches.enable(name)
+        await hub.switches.enable(name, current_actor())
         return reply(_switched(hub, name))
 
     @app.post("/v1/plugins/<name>/disable")
     async def disable(name: str) -> Response:
-        stopped = await hub.switches.disable(name, interrupt=_wants_interrupt())
+        stopped = await hub.switches.disable(name, current_actor(), interrupt=_wants_interrupt())
         return reply(_switched(hub, name) | {"interrupted": stopped})
 
     @app.post("/v1/plugins/<name>/reload")
     async def reload(name: str) -> Response:
         folder = folder_of(hub.plugins, name)
         await hub.plugins.reload([folder])
+        await hub.audit.note("plugin.reloaded", name, current_actor()).wait()
         names = {name, folder.name}
         return reply([entry for entry in roster(hub.plugins) if entry["name"] in names])
 

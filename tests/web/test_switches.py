@@ -158,6 +158,22 @@ async def test_nothing_is_told_or_changed_before_it_is_on_disk(state, autojump_c
         assert not world.hub.plugins.is_on("clock")
 
 
+async def test_who_switched_what_is_in_the_audit(state):
+    """Without the virtual clock: plugins are opened in a thread."""
+    with trio.fail_after(NET_S):
+        async with open_world(state) as world:
+            admin = bearer(world, "admin")
+            for deed in ("disable", "enable", "reload"):
+                assert (await post(world, "clock", deed, admin)).status == 200
+            lines = (await world.ask("GET", "/v1/audit", None, admin)).json
+            told = [(line["action"], line["target"], line["from"]) for line in lines["entries"]]
+            assert [one for one in told if one[0].startswith("plugin.")] == [
+                ("plugin.reloaded", "clock", "127.0.0.1"),
+                ("plugin.enabled", "clock", "127.0.0.1"),
+                ("plugin.disabled", "clock", "127.0.0.1"),
+            ]
+
+
 async def test_a_broken_disk_changes_nothing(state, autojump_clock):
     async with open_world(state) as world:
         with broken(world):

@@ -75,6 +75,8 @@ APPLIED: Final[dict[str, When]] = {
     "log.format": "live",
     # What they do already goes on.
     "triggers": "live",
+    "tracing.endpoint": "restart",
+    "tracing.service_name": "restart",
 }
 
 

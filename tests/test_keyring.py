@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 import trio
+from wsproto.events import AcceptConnection
 
 from apexbridge_trio import keyring as room
 from apexbridge_trio.audit import HUB, Actor
@@ -18,7 +19,7 @@ from tests.clients.test_channel import settled
 from tests.fakes.memory import MemoryStream
 from tests.harness.client import listening
 from tests.harness.journal import broken
-from tests.harness.node import connected, joined, key_for
+from tests.harness.node import FakeNode, connected, joined, key_for
 from tests.harness.world import events, open_world, say
 from tests.web.test_callback import Song
 from tests.web.test_events import Stream
@@ -205,6 +206,18 @@ class TestWhatItWasDoing:
             await revoke(world, id_of(key))
             assert await stream.next() is None
             assert len(world.hub.events) == 0
+
+    async def test_the_log_was_read(self, tmp_path, autojump_clock, revoke):
+        async with watched(tmp_path) as world, world.client() as http, world.client() as events_of:
+            key = key_for(world, "logs")
+            viewer = FakeNode(http.stream)
+            assert isinstance(await viewer.open(f"/ABPlog/VCP_Key={key}"), AcceptConnection)
+            await events_of.start("GET", "/v1/logs", None, bearer(key))
+            await settled(lambda: len(world.hub.logs) == 2)
+            await revoke(world, id_of(key))
+            assert await viewer.close_code() == 1008
+            assert b": the end" in (await events_of.reply()).body
+            assert len(world.hub.logs) == 0
 
     async def test_a_node_was_idle_and_worked_for_others(self, tmp_path, autojump_clock, revoke):
         async with watched(tmp_path, nodes={"rejoin_grace_s": 2}) as world, world.client() as http:

@@ -40,6 +40,7 @@ async def logs(hub: Hub, arrival: Arrival, receive: Receive) -> None:
         Style(is_whole="admin" in who.scopes, epoch=hub.logs.epoch),
         after=(had.epoch, had.seq) if had is not None else None,
     )
+    arrival.opening.end = lambda _reason: hub.logs.leave(reader)
     if query_of(arrival).get("follow", "true") in {"false", "0"}:
         hub.logs.leave(reader)
     try:

@@ -13,6 +13,7 @@ from apexbridge_trio.web.tasks import STATES, TaskRequest
 
 _ANSWERS: Final = {200: shapes.Completion, 202: shapes.Accepted}
 _STREAM: Final = "text/event-stream"
+_DEVICE: Final = Query("device", "What the device calls itself, if several use one key.")
 _CHAT: Final = "Answer a chat: whole, streamed (`stream`), or in the background (`apex.background`)."
 
 HEALTH: Final = [
@@ -115,14 +116,29 @@ TOLD: Final = [
             Query("epoch", "With `seq`: what was had last."),
             Query("seq", "Go on after this number."),
             Query("follow", "`false`: end with what there is.", {"enum": ["true", "false"]}),
+            _DEVICE,
         ),
     ),
     Operation(
         "POST", "/v1/notifications", "Tell somebody something.", {201: shapes.Done}, body=NotificationRequest
     ),
-    Operation("GET", "/v1/notifications", "What is not seen yet.", {200: list[shapes.NoticeEntry]}),
-    Operation("GET", "/v1/notifications/{notice_id}", "One of them, seen or not.", {200: shapes.NoticeEntry}),
-    Operation("POST", "/v1/notifications/{notice_id}/ack", "It has been seen.", {200: shapes.Done}),
+    Operation(
+        "GET",
+        "/v1/notifications",
+        "What is still to be told on this device.",
+        {200: list[shapes.NoticeEntry]},
+        query=(_DEVICE,),
+    ),
+    Operation(
+        "GET", "/v1/notifications/{notice_id}", "A notice, and who has seen it.", {200: shapes.NoticeWhole}
+    ),
+    Operation(
+        "POST",
+        "/v1/notifications/{notice_id}/ack",
+        "It has been seen on this device.",
+        {200: shapes.Done},
+        query=(_DEVICE,),
+    ),
     Operation("POST", "/v1/reminders", "Set a reminder.", {201: shapes.ReminderEntry}, body=Wanted),
     Operation("GET", "/v1/reminders", "What is still to come.", {200: list[shapes.ReminderEntry]}),
     Operation("GET", "/v1/reminders/{reminder_id}", "One reminder.", {200: shapes.ReminderEntry}),

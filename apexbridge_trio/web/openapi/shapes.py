@@ -200,6 +200,21 @@ class NoticeEntry(Reply):
     created_at: Millis
 
 
+class Seen(Reply):
+    """Where a notice was acknowledged, and when."""
+
+    key_id: str
+    device: str | None
+    at: Millis
+
+
+class NoticeWhole(NoticeEntry):
+    """A notice, and who has seen it."""
+
+    acked_at: Millis | None
+    seen_on: list[Seen]
+
+
 class Done(Reply):
     """It is done, and on disk."""
 

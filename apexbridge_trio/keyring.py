@@ -2,7 +2,7 @@
 
 Whatever is changed here is written with its line in the audit, before it is acknowledged. A key that is
 revoked over HTTP ends what it has open as soon as that is on disk. One that is revoked by a command
-beside the hub is noticed within a second: SQLite tells cheaply (`data_version`, 3 µs) that somebody has
+beside the hub is noticed within a second: SQLite tells cheaply (`data_version`, 4 µs) that somebody has
 written, and only then is looked which of those who have something open may still be here. The same
 look comes when the next key expires.
 

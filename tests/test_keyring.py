@@ -244,6 +244,46 @@ class TestWhatItWasDoing:
             assert (await world.ask("GET", "/v1/requests", None, bearer(key))).status == 401
 
 
+class AtStep(trio.abc.Instrument):
+    """Do something just before one step of the scheduler."""
+
+    def __init__(self, step: int, deed: Callable[[], object]) -> None:
+        self.left = step
+        self.deed = deed
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.deed()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_revoked_at_every_step_of_a_chat_nothing_is_left(tmp_path, autojump_clock, stream):
+    statuses: dict[bytes, int] = {}
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        for step in range(1, 1000):
+            instrument = AtStep(step, lambda: world.hub.keyring.end(id_of(key), room.REVOKED))
+            async with world.client() as http:
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await http.chat(say("ping {}", "hands", stream=stream), bearer(key), "Connection: close")
+                    with trio.fail_after(60):
+                        reply = await http.end()
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            await settled(lambda: world.look() == QUIET)
+            assert len(world.hub.openings) == 0
+            status = reply[9:12]
+            statuses[status] = statuses.get(status, 0) + 1
+            assert not stream or status != b"200" or reply.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), reply
+            if instrument.left > 0:
+                break
+        assert step > 30
+    # Before its reply began, or later; a body that comes at once leaves no step before the flight.
+    assert statuses.keys() == {b"499", b"200"}, statuses
+
+
 async def test_the_receipt_says_what_was_ended(tmp_path, autojump_clock):
     async with watched(tmp_path) as world, world.client() as http, world.client() as other:
         key = key_for(world, "chat")

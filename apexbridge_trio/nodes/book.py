@@ -91,7 +91,7 @@ class TaskBook:
         if task.told_state != record.state:
             task.told_state = record.state
             self.changed(record)
-            if task.is_detached:  # of others, who asked for them has the lines
+            if not task.is_called:
                 _log_state(task.owner, record)
 
     def delete(self, task: NodeTask) -> None:
@@ -197,7 +197,7 @@ def _log_state(owner: Principal, record: NodeTaskRecord) -> None:
         return
     tell = log.warning if status == "error" else log.info
     fields = {"tool": record.tool, "status": status, "task": record.id, "node": record.node_id}
-    with doing(owner, record.id):
+    with doing(owner, record.request_id or record.id):
         tell("a task's state", state=record.state, attempt=record.attempt, **fields)
 
 

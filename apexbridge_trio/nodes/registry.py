@@ -27,6 +27,7 @@ from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
+from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.frames import NodeRegister, NodeRegistered, ToolSpec
 from apexbridge_trio.store import NodeRecord, NodeRows
 
@@ -323,7 +324,8 @@ class Registry:
 
     def _say(self, node: Node, was: str, reason: str) -> None:
         if node.status != was:
-            log.info("node status", node=node.id, was=was, status=node.status, reason=reason)
+            with doing(node.owner):
+                log.info("node status", node=node.id, was=was, status=node.status, reason=reason)
             self._on_change(node, was, node.status, reason)
 
 

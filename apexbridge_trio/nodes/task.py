@@ -68,6 +68,7 @@ class NodeTask:
         is_stored: Whether it was posted to the journal, so that it may be on disk.
         is_written: Whether it is known to be on disk.
         told_state: The state that listeners were told last.
+        is_called: It is a call of a chat's, and that writes the lines of the log.
         is_delegating: Its node has answered, and what the answer asks for is being done.
         away_since: Trio time since when its node may not have it any more; None while it has.
         excluded: Nodes that were lost with it.
@@ -88,6 +89,7 @@ class NodeTask:
         self.is_stored = False
         self.is_written = False
         self.told_state = ""
+        self.is_called = False
         self.is_delegating = False
         self.away_since: float | None = None
         self.excluded: set[str] = set()

@@ -92,6 +92,7 @@ class NodeTool:
             node_id=self.node_id,
         )
         task = self.nodes.make(wanted, context.flight.owner, deadline=context.flight.deadline)
+        task.is_called = True
         if context.callback is not None:
             url = f"{context.callback.base_url}/{self.plugin}/{task.id}"
             task.callback = {"mode": "http", "url": url}

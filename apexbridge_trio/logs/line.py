@@ -45,7 +45,7 @@ class Line:
             if kind is str:
                 size += len(value)
             elif kind not in _SCALARS:
-                return cls._cut(entry, origin)
+                size += len(_to_json(value))
         return cls(entry, origin, size) if size <= MOST_CHARS else cls._cut(entry, origin)
 
     @classmethod

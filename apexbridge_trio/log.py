@@ -123,7 +123,7 @@ def trace_of(entry: Mapping[str, Any]) -> list[str]:
 
     They are indented, so that no line of an exception's own text can pass for a line of the log.
     """
-    return [f"    {_visible(row)}" for row in entry.get("exception", "").split("\n") if row]
+    return [f"    {_visible(row)}" for row in str(entry.get("exception", "")).split("\n") if row]
 
 
 def _set_sink(level: Level, format: Format, stream: TextIO | None) -> None:  # noqa: A002

@@ -104,10 +104,14 @@ class LogLink:
         except FrameInvalid as fault:
             self._post(encode({"type": "error", "data": {"code": "invalid_frame", "message": fault.message}}))
 
+    def end(self, code: int, reason: str) -> None:
+        """End the connection from this side."""
+        self.code, self.reason = code, reason
+        self._scope.cancel(reason=reason)
+
     def _post(self, text: bytes) -> None:
         if not self._socket.post(text):
-            self.code, self.reason = SLOW_READER, "it did not read what it was sent"
-            self._scope.cancel(reason=self.reason)
+            self.end(SLOW_READER, "it did not read what it was sent")
 
     def _welcome(self, now_ms: int) -> bytes:
         is_legacy = self._reader.style.kind == "vcp_log"

@@ -52,15 +52,21 @@ class Style:
         said = worded(entry, without=_NAMED_OF_TOOL if is_tool else _NAMED)
         if trace := trace_of(entry):
             said = "\n".join([said, *(trace if self.is_whole else [_last_words(trace)])])
-        data: dict[str, Any] = {"log_type": "tool_log" if is_tool else "log", "level": line.level}
+        data: dict[str, Any] = {"log_type": "tool_log" if is_tool else "log", "level": _text(line.level)}
         if is_tool:
-            data |= {"tool_name": entry["tool"], "status": entry["status"]}
-        data |= {"content": said, "source": entry.get("room", "")}
+            data |= {"tool_name": _text(entry["tool"]), "status": _text(entry["status"])}
+        data |= {"content": said, "source": _text(entry.get("room", ""))}
         if line.request_id is not None:
-            data["requestId"] = line.request_id
+            data["requestId"] = _text(line.request_id)
         if line.node_id is not None:
-            data["nodeId"] = line.node_id
-        return data | {"timestamp": entry.get("timestamp", "")}
+            data["nodeId"] = _text(line.node_id)
+        return data | {"timestamp": _text(entry.get("timestamp", ""))}
+
+
+def _text(value: object) -> str:
+    """Return a text that can be sent, whatever stands there: half a surrogate pair is spelt out."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _last_words(trace: list[str]) -> str:

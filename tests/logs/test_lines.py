@@ -213,3 +213,19 @@ async def test_an_origin_goes_with_the_task_and_its_threads():
         seen.append(current())
     seen.append(current())
     assert seen == [Origin(HOUSE, "r1"), None, Origin(HOUSE, "r1"), None]
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", 10**30, None, float("nan"), ["x"], "a\nb", "\x00", {"a": "\udfff"}]
+)
+@pytest.mark.parametrize(
+    "name", ["event", "level", "room", "tool", "status", "node", "request_id", "timestamp", "exception", "x"]
+)
+def test_whatever_stands_in_a_line_it_can_be_told(name, value):
+    """What could not would end the task that tells lines, and the hub with it."""
+    fields = {"tool": "t", "status": "success", name: value}
+    entry = {"timestamp": "", "level": "info", "event": "x", "room": "r", **fields}
+    one = Line.of(entry, None)
+    assert Wanted().takes(one)
+    for style in (Style("vcp_log"), Style(is_whole=True, epoch="log_1")):
+        assert b'"log_type":"tool_log"' in style.write(one)

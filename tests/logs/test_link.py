@@ -23,6 +23,7 @@ from apexbridge_trio.logs.ring import MOST_BYTES
 from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.frames import NodeLog, TaskResultAck
 from apexbridge_trio.web import sockets
+from tests.harness.kill import kill_at_every_step
 from tests.harness.node import FakeNode, joined, key_for
 from tests.harness.viewer import FakeViewer, viewing
 from tests.harness.world import open_world, say
@@ -371,6 +372,25 @@ async def held_link(wanted: Wanted | None = None) -> AsyncIterator[tuple[Logs, A
             while len(logs):
                 await trio.sleep(0.1)
             nursery.cancel_scope.cancel(reason="the test is over")
+
+
+async def test_cut_at_any_step_nothing_of_a_viewer_is_left(autojump_clock):
+    left: list[Logs] = []
+
+    async def scenario() -> None:
+        async with held_link() as (logs, _reader, socket):
+            left.append(logs)
+            for number in range(3):
+                write(str(number))
+                await trio.sleep(0.01)
+            socket.allowed.release()
+
+    async def check(is_whole: bool) -> None:
+        assert all(len(logs) == 0 for logs in left)
+        assert not log._taps
+        left.clear()
+
+    assert await kill_at_every_step(scenario, check) > 10
 
 
 async def test_a_slow_viewer_is_told_how_many_lines_it_has_missed(autojump_clock):

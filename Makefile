@@ -13,7 +13,7 @@ LOOSE := ASYNC114,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913
 # (111, 113), a task_status that is handed on (128).
 LOOSE_IN_TESTS := ASYNC110,ASYNC111,ASYNC113,ASYNC128
 
-.PHONY: help run venv dev test lint types coverage prove soak bench bench-peers lock clean
+.PHONY: help run venv dev test lint types coverage prove soak bench bench-peers lock install uninstall deb clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,15 @@ bench-peers: dev ## install the gateways that `make bench` compares with
 
 lock: ## pin the dependencies of pyproject.toml anew
 	@.ci/lock
+
+install: $(RUN_STAMP) ## the hub as a service of this machine (PREFIX=/usr/local, DESTDIR)
+	@packaging/install
+
+uninstall: ## remove what install has put there; config and state too with PURGE=1
+	@packaging/uninstall
+
+deb: $(RUN_STAMP) ## a Debian package, in build/
+	@packaging/deb
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -23,7 +23,9 @@ def main(lock: str, wheel: str, environment: str) -> None:
     """Copy what is pinned, and the hub."""
     packages = Path(environment, "lib", f"python{sysconfig.get_python_version()}", "site-packages")
     if not packages.is_dir():
-        sys.exit(f"{environment} is not of Python {sysconfig.get_python_version()}, as .venv is: make both of one.")
+        sys.exit(
+            f"{environment} is not of Python {sysconfig.get_python_version()}, as .venv is: make both of one."
+        )
     here = Path(sysconfig.get_path("purelib"))
     for name in PINNED.findall(Path(lock).read_text("utf-8")):
         for file in files_of(distribution(name), here):

@@ -738,6 +738,22 @@ class TestShutdown:
             assert await peer.end() == b""
             await served.stopped.wait()
 
+    async def test_who_has_just_connected_may_still_ask_once(self) -> None:
+        async with serving(Paths()) as served, served.peer() as early, served.peer() as late:
+            # Connections are accepted in their order, so both were when a third is answered.
+            await served.lives()
+            served.stop.set()
+            with pytest.raises(OSError, match="all attempts to connect"):
+                while True:
+                    async with served.peer():
+                        pass
+            await early.send(request("GET", "/hello"))
+            reply = await early.reply()
+            assert (reply.status, reply.headers["connection"]) == (200, "close")
+            # A browser connects for later: nobody waits for that.
+            assert await late.end() == b""
+            await served.stopped.wait()
+
 
 class TestStart:
     async def test_quart_starts_before_and_stops_after_serving(self) -> None:

@@ -101,13 +101,19 @@ def machine(folder: Path) -> Iterator[Machine]:
 
 
 def _is_systemd(pid: int) -> bool:
-    return Path(f"/proc/{pid}/comm").read_text("ascii").strip() == "systemd"
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("ascii").strip() == "systemd"
+    except (FileNotFoundError, ProcessLookupError):  # a step of the script
+        return False
 
 
 def _remove_groups(own: str) -> None:
     assert own.startswith("apexbridge-test.")
     mounts = [line.split() for line in Path("/proc/mounts").read_text("ascii").splitlines()]
     top = Path(next(words[1] for words in mounts if words[2] == "cgroup2")) / own
+    before = monotonic() + NET_S
+    while "populated 1" in (top / "cgroup.events").read_text("ascii"):
+        assert monotonic() < before  # the kernel is still burying the machine's processes
     for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
         folder.rmdir()
     top.rmdir()

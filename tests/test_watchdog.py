@@ -59,6 +59,5 @@ async def test_a_sign_of_life_twice_in_each_interval(manager: socket.socket, moc
 
 
 async def test_without_a_watchdog_nothing_runs(manager: socket.socket) -> None:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watchdog)
+    await watchdog()
     assert heard(manager) == []

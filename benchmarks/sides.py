@@ -145,6 +145,11 @@ max_concurrency = 1000
 [limits]
 # More than the nodes that are held open at once.
 max_connections = 2000
+chats_per_minute = 0
+control_per_minute = 0
+concurrent_chats = 0
+concurrent_streams = 0
+channels_per_key = 0
 """
 
 

@@ -126,6 +126,10 @@ class Reader:
         if isinstance(item, type) and issubclass(item, msgspec.Struct) and isinstance(raw, list):
             found_items = [self._struct(item, one, (*place, number)) for number, one in enumerate(raw)]
             return [one for one in found_items if one is not None]
+        item = get_args(kind)[1] if get_origin(kind) is dict else None
+        if isinstance(item, type) and issubclass(item, msgspec.Struct) and isinstance(raw, dict):
+            found_named = {name: self._struct(item, one, (*place, name)) for name, one in raw.items()}
+            return {name: one for name, one in found_named.items() if one is not None}
         try:
             return msgspec.convert(raw, kind)
         except msgspec.ValidationError as fault:

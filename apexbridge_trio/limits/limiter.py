@@ -6,10 +6,9 @@ used. Nothing is held by a task or a timer: a slot is left with the `with` block
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 from apexbridge_trio.config import KeyLimits, Limits
 from apexbridge_trio.errors import HubFull, QuotaUsed, TooMany
@@ -27,8 +26,7 @@ _NONE: Final = KeyLimits()
 _SOON_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Who asks.
 
     Attributes:

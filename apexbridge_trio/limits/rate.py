@@ -1,7 +1,6 @@
 """Rates and allowances: so much a minute, so much a day."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 DAY_S: Final = 86_400.0
 # Of a sum of steps what rounding leaves, with a clock that has run for years: seconds, and parts of one.
@@ -9,8 +8,7 @@ _ROUNDING: Final = 1e-6
 _ROUNDING_PARTS: Final = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How somebody stands with a rate, after they have asked for one.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apexbridge_trio import log
-from apexbridge_trio.config import Config, load, public
+from apexbridge_trio.config import Config, KeyLimits, load, public
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.redaction import redact
 
@@ -43,6 +43,33 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert config.upstreams[0].tools == ["agenda"]
     assert config.upstreams[0].headers == {"X-Title": "home"}
     assert [model.id for model in config.models] == ["one", "two"]
+
+
+def test_a_key_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    limits = config_of(
+        tmp_path, '[limits]\nchats_per_minute = 9\n[limits.keys."0123456789abcdef"]\ntokens_per_day = 5\n'
+    ).limits
+    assert limits.chats_per_minute == 9
+    assert limits.keys == {"0123456789abcdef": KeyLimits(tokens_per_day=5)}
+
+
+def test_a_fault_in_the_limits_of_a_key_has_its_line(tmp_path: Path) -> None:
+    assert faults_of(
+        tmp_path,
+        "[limits.keys.local]\nchat_per_minute = 1\nchannels = -1\n[limits.keys]\nother = 3\n",
+    ) == [
+        "config.toml:2: limits.keys.local.chat_per_minute: unknown key; did you mean chats_per_minute?",
+        "config.toml:3: limits.keys.local.channels: expected an integer >= 0",
+        "config.toml:5: limits.keys.other: expected a table, got an integer",
+    ]
+
+
+def test_a_proxy_is_an_address_or_a_network(tmp_path: Path) -> None:
+    good = config_of(tmp_path, '[server]\ntrusted_proxies = ["127.0.0.1", "10.0.0.0/8", "::1"]\n')
+    assert good.server.trusted_proxies == ["127.0.0.1", "10.0.0.0/8", "::1"]
+    assert faults_of(tmp_path, '[server]\ntrusted_proxies = ["127.0.0.1", "proxy"]\n') == [
+        "config.toml:2: server.trusted_proxies[1]: expected an address or a network as 10.0.0.0/8, got 'proxy'"
+    ]
 
 
 def test_every_fault_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

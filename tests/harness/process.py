@@ -21,6 +21,16 @@ PYTHON = sys.executable
 START_S = 60.0
 STOP_S = 60.0
 
+# Of a hub that is asked for more than any home asks; other keys of the table may follow.
+UNLIMITED = """[limits]
+chats_per_minute = 0
+callbacks_per_minute = 0
+control_per_minute = 0
+concurrent_chats = 0
+concurrent_streams = 0
+channels_per_key = 0
+"""
+
 
 @dataclass
 class Running:

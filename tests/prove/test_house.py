@@ -26,7 +26,7 @@ TASKS_EACH = 2
 IDLE = 1000
 IDLE_S = 60
 TREES = 50
-LIMITS = "[limits]\nmax_connections = 3000\n"
+LIMITS = f"{process.UNLIMITED}max_connections = 3000\n"
 
 
 def rss_mb(pid: int) -> float:

@@ -54,7 +54,7 @@ def percentile(values, share):
 @pytest.mark.prove
 async def test_an_interrupt_reaches_the_provider(tmp_path, capsys):
     async with process.provider() as provider:
-        toml = process.upstream(provider.url, models=MODELS)
+        toml = process.UNLIMITED + process.upstream(provider.url, models=MODELS)
         async with process.hub(tmp_path, toml) as hub, httpx.AsyncClient(trust_env=False) as client:
             delays, took = [], []
             for number in range(INTERRUPTS):
@@ -148,7 +148,7 @@ async def settled(hub, client, key):
 async def test_ten_thousand_requests_leave_nothing(tmp_path, capsys):
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with process.provider() as provider:
-        toml = '[log]\nlevel = "warning"\n' + process.upstream(
+        toml = f'{process.UNLIMITED}[log]\nlevel = "warning"\n' + process.upstream(
             provider.url, models=MODELS, max_concurrency=256
         )
         async with (
@@ -176,7 +176,7 @@ async def test_hours_of_mixed_load_leave_nothing(tmp_path, capsys):
     minutes = float(os.environ.get("SOAK_MINUTES", "60"))
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with process.provider() as provider:
-        toml = '[log]\nlevel = "warning"\n' + process.upstream(
+        toml = f'{process.UNLIMITED}[log]\nlevel = "warning"\n' + process.upstream(
             provider.url, models=MODELS, max_concurrency=256
         )
         async with (

@@ -23,7 +23,7 @@ CHUNKS = 60
 DROPPED = 500
 DROPS = 20
 NOTICES = 400
-LIMITS = "[limits]\nmax_connections = 3000\n"
+LIMITS = f"{process.UNLIMITED}max_connections = 3000\n"
 STAMP = re.compile(rb'"requestId":"r1","index":(\d+)')
 PING, PONG = b"\x89\x00", b"\x8a\x80\0\0\0\0"
 

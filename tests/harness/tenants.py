@@ -26,7 +26,7 @@ from apexbridge_trio.config import KeyLimits, Limits
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.plugins import CallContext, Later, Pending
-from apexbridge_trio.protocol.frames import Heartbeat, TaskAssign, TaskCancel
+from apexbridge_trio.protocol.frames import Heartbeat, LlmRequest, LlmResponse, TaskAssign, TaskCancel
 from tests.harness.client import FakeClient, listening
 from tests.harness.node import FakeNode, joined, key_for
 from tests.harness.wire import Reply
@@ -82,6 +82,7 @@ class Tenants:
         self.done: dict[str, int] = defaultdict(int)
         self.pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.answers: dict[str, trio.MemoryReceiveChannel[dict[str, Any]]] = {}
+        self.ended: dict[str, trio.Event] = {}
         self.number = 0
         self.admin_key = ""
 
@@ -155,6 +156,15 @@ class Tenants:
         """A word that holds the tenant's mark, and was never said before."""
         self.number += 1
         return f"{what}-{tenant.mark}-{self.number}"
+
+    def awaited(self, name: str) -> trio.Event:
+        """Return what is set when a device or a node is told the end of something."""
+        self.ended[name] = event = trio.Event()
+        return event
+
+    def end(self, name: str) -> None:
+        if (event := self.ended.pop(name, None)) is not None:
+            event.set()
 
     def other(self, tenant: Tenant) -> Tenant:
         return self.random.choice([one for one in self.tenants if one is not tenant])
@@ -325,6 +335,29 @@ async def _node_task(all_: Tenants, tenant: Tenant) -> None:
     assert word in shown.body.decode()
 
 
+async def _device_chat(all_: Tenants, tenant: Tenant) -> None:
+    name = all_.word(tenant, "req")
+    if tenant.is_limited:
+        return
+    assert tenant.ear is not None
+    over = all_.awaited(name)
+    tenant.remaining.pop("chat", None)  # it is one of its chats, and no reply says how many are left
+    await tenant.ear.say("chat", say(all_.word(tenant), "echo", requestId=name))
+    await over.wait()
+    tenant.know("request", name)
+
+
+async def _node_asks(all_: Tenants, tenant: Tenant) -> None:
+    """A tenant's node asks a model."""
+    name, word = all_.word(tenant, "llm"), all_.word(tenant)
+    assert tenant.node is not None
+    over = all_.awaited(name)
+    messages = [{"role": "user", "content": word}]
+    options = {"stream": all_.random.random() < 0.5}
+    await tenant.node.tell(LlmRequest(request_id=name, messages=messages, model="echo", options=options))
+    await over.wait()
+
+
 async def _lists(all_: Tenants, tenant: Tenant) -> None:
     other = all_.other(tenant)
     path = all_.random.choice(
@@ -483,6 +516,8 @@ OPERATIONS: Final[dict[Operation, float]] = {
     _background: 5,
     _live: 4,
     _node_task: 4,
+    _device_chat: 3,
+    _node_asks: 3,
     _lists: 10,
     _reminder: 5,
     _notify: 5,
@@ -503,6 +538,8 @@ async def _listen(all_: Tenants, tenant: Tenant, answers: trio.MemorySendChannel
             answers.send_nowait(frame)
         else:
             all_.check(tenant, text)
+            if frame["type"] in {"chat.completed", "chat.failed"}:
+                all_.end(frame["data"]["requestId"])
 
 
 async def _work(all_: Tenants, tenant: Tenant) -> None:
@@ -516,6 +553,8 @@ async def _work(all_: Tenants, tenant: Tenant) -> None:
             await node.answer(said.task_id, f"did {arguments.get('say')}")
         elif isinstance(said, TaskCancel):
             await node.confirm(said.task_id)
+        elif isinstance(said, LlmResponse):
+            all_.end(said.request_id)
 
 
 @asynccontextmanager

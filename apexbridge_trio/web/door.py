@@ -16,7 +16,7 @@ from apexbridge_trio.limits import LOCAL_KEY, Asker, Kind, Standing, network_of,
 from apexbridge_trio.web.arrival import Arrival, header
 
 # What makes less work, not more, is never refused: who says stop is heard, however much they asked before.
-_FREE: Final = ("/health", "/v1/interrupt")
+_FREE: Final = frozenset({"/health", "/health/live", "/health/ready", "/v1/interrupt"})
 _CHAT: Final = ("/v1/chat", "/v1/chatvcp")
 
 
@@ -59,9 +59,9 @@ def take(hub: Hub, arrival: Arrival, principal: Principal | None, kind: Kind) ->
         raise TooMany(message, retry_after_s=ceil(standing.wait_s))
 
 
-def kind_of(path: str) -> Kind | None:
+def kind_of(method: str, path: str) -> Kind | None:
     """Return what a request is counted as; None: it is not."""
-    if path.startswith(_FREE):
+    if path in _FREE or (method == "DELETE" and path.startswith("/v1/tasks/")):
         return None
     return "chat" if path.startswith(_CHAT) else "control"
 

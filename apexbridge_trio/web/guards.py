@@ -72,9 +72,8 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
             "This key is not known here. Make one with: apexbridge keys create --scope chat"
         )
     needed = scopes_of(path)
-    if kind := kind_of(path):
+    if kind := kind_of(arrival.scope["method"], path):
         take(hub, arrival, principal, kind)
-    needed = next((scopes for start, scopes in _RULES if is_below(path, start)), None)
     if principal is None and needed != frozenset():
         principal = _local(hub.config.auth, arrival, path)
     if needed is None:

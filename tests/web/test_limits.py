@@ -81,6 +81,10 @@ class TestRates:
                 receipt = await world.ask("POST", "/v1/interrupt", {"requestId": "r1"})
                 assert receipt.json["state"] == "stopped"
                 assert (await client.reply()).status == 499
+                gone = await world.ask("DELETE", "/v1/tasks/none", None, bearer(key_for(world, "chat")))
+                assert (gone.status, "x-ratelimit-limit" in gone.headers) == (404, False)
+                other = await world.ask("GET", "/v1/tasks/none", None, bearer(key_for(world, "chat")))
+                assert (other.status, other.headers["x-ratelimit-remaining"]) == (404, "0")
 
     async def test_a_refused_request_is_refused_before_its_body(
         self, tmp_path: Path, autojump_clock: object

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apexbridge_trio.errors import UpstreamBroken
 from apexbridge_trio.protocol import assembly
-from apexbridge_trio.protocol.assembly import Assembly, add_usage
+from apexbridge_trio.protocol.assembly import Assembly, add_usage, total_tokens
 
 
 def chunk(delta, index=0, finish=None, **head):
@@ -157,3 +157,19 @@ def test_usage_is_summed_into_nested_details():
         "note": "y",
     }
     assert add_usage({"a": 1}, None) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 6}, 6),
+        ({"prompt_tokens": 3, "completion_tokens": 2}, 5),
+        ({"prompt_tokens": 3, "total_tokens": 0}, 3),
+        ({"total_tokens": "many"}, 0),
+        ({"total_tokens": -5}, 0),
+        ([], 0),
+        (None, 0),
+    ],
+)
+def test_what_an_answer_has_cost(usage: object, tokens: int) -> None:
+    assert total_tokens(usage) == tokens

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 DAY_S: Final = 86_400.0
 # Of a sum of steps what rounding leaves, with a clock that has run for years: seconds, and parts of one.
 _ROUNDING: Final = 1e-6
-_ROUNDING_PARTS: Final = 1e-3
+_ROUNDING_PARTS: Final = 1e-2
 
 
 class Standing(NamedTuple):
@@ -67,8 +67,14 @@ class Rate:
 
     def ask(self, now: float) -> Standing:
         """Take one if one may be taken, and say how that leaves things."""
-        wait = self.take(now)
-        return Standing(self.per_minute, self.remaining(now), max(self._free_at, now), wait)
+        owed = max(self._free_at - now, 0.0)  # of each request: written out, not asked of the others
+        wait = owed - self._burst_s
+        if wait <= _ROUNDING:
+            wait = 0.0
+            owed += self._step_s
+            self._free_at = now + owed
+        remaining = int((60.0 - owed) / self._step_s + _ROUNDING_PARTS)
+        return Standing(self.per_minute, remaining, now + owed, wait)
 
 
 class Allowance:

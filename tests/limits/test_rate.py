@@ -25,7 +25,7 @@ def test_never_more_than_the_rate_and_one_burst(per_minute: int, gaps: list[floa
     assert taken <= per_minute + now * per_minute / 60 + 1
 
 
-@given(st.integers(1, 100_000), st.floats(0, 1e8), st.integers(0, 200))
+@given(st.integers(1, 10_000), st.floats(0, 1e8), st.integers(0, 200))
 def test_what_is_left_is_what_can_be_taken(per_minute: int, now: float, taken: int) -> None:
     rate = Rate(per_minute)
     for number in range(min(taken, per_minute)):

@@ -49,7 +49,6 @@ from apexbridge_trio.plugins import watch
 from apexbridge_trio.serving import Address, ServingLimits, serve
 from apexbridge_trio.settings import Origin, watch_file
 from apexbridge_trio.standing import tell_standing
-from apexbridge_trio.store import hold_state
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.watchdog import watchdog
 from apexbridge_trio.web.front import Front
@@ -86,7 +85,7 @@ async def run_hub(
         file: Where the config is.
         source: What was read there.
     """
-    with hold_state(state), open_hub(config, state, file=file, source=source) as hub:
+    with open_hub(config, state, file=file, source=source) as hub:
         drained = trio.Event()
         async with trio.open_nursery() as services:
             await services.start(_drain_on_signal, hub, drained, name="signals")

@@ -119,6 +119,12 @@ class StorageFailed(StoreUnusable):
     retryable = True
 
 
+class BackupUnusable(ApexError):
+    """A backup can not be written, or is none that can be restored; nothing was changed."""
+
+    code = "backup_unusable"
+
+
 class BadRequest(ApexError):
     """The request breaks its own rules; nothing was changed."""
 

@@ -21,7 +21,7 @@ ORDER = [
     {"store", "histogram"},
     {"identity", "results", "journal", "limits"},
     {"origin"},
-    {"flights", "circuit", "ledger", "events", "audit", "logs", "openings"},
+    {"flights", "circuit", "ledger", "events", "audit", "logs", "openings", "backup"},
     {"relay", "plugins", "measures", "keyring", "tracing"},
     {"upstream", "intents", "pending", "nodes", "notices"},
     {"models"},

@@ -10,7 +10,7 @@ import pytest
 
 from apexbridge_trio.errors import StoreUnusable
 from apexbridge_trio.store import FILE, Store, schema
-from apexbridge_trio.store.migration import MOST_COPIES, check_database
+from apexbridge_trio.store.copies import MOST_COPIES, check_database
 from tests.test_store import record
 
 # Brings a store forward and kills itself at one statement; more of them than a step of ours has.

@@ -6,6 +6,7 @@ import typer
 
 from apexbridge_trio.cli import (
     audit,
+    care,
     chat,
     config,
     doctor,
@@ -52,6 +53,8 @@ app.add_typer(nodes.app)
 app.add_typer(tasks.app)
 app.add_typer(reminders.app)
 app.add_typer(triggers.app)
+app.command()(care.backup)
+app.command()(care.restore)
 app.command()(serve.check)
 app.command()(doctor.doctor)
 app.command()(listing.version)

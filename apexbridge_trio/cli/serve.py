@@ -1,6 +1,7 @@
 """``serve`` and ``check``: the config that is in force, and the hub that runs by it."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,18 +21,24 @@ Bind = Annotated[
 def serve(config: ConfigFile = None, state: StateDirectory = None, bind: Bind = None) -> None:
     """Run the hub until SIGTERM or Ctrl-C; it prints its address first."""
     from apexbridge_trio import log
+    from apexbridge_trio.backup import finish_restore
     from apexbridge_trio.config import ConfigFile, parse_bind, state_directory
+    from apexbridge_trio.store import hold_state
 
     directory = state_directory(state, os.environ)
-    file = ConfigFile(config, directory, os.environ)
-    source = file.read()
-    loaded = file.config_of(source.text)
-    if bind is not None:
-        parse_bind(bind)
-    log.configure(loaded.log.level, loaded.log.format)
-    from apexbridge_trio.daemon import run
+    with hold_state(directory):
+        # Before the config is read: a backup has one, too.
+        if (kept := finish_restore(directory)) is not None:
+            print(f"apexbridge: a backup was restored; what was there is kept in {kept}", file=sys.stderr)
+        file = ConfigFile(config, directory, os.environ)
+        source = file.read()
+        loaded = file.config_of(source.text)
+        if bind is not None:
+            parse_bind(bind)
+        log.configure(loaded.log.level, loaded.log.format)
+        from apexbridge_trio.daemon import run
 
-    raise typer.Exit(run(loaded, file=file, source=source, state=directory, bind=bind))
+        raise typer.Exit(run(loaded, file=file, source=source, state=directory, bind=bind))
 
 
 def check(config: ConfigFile = None, state: StateDirectory = None, as_json: AsJson = False) -> None:

@@ -2,12 +2,12 @@
 
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.config import RevisionRecord, RevisionRows
+from apexbridge_trio.store.copies import check_copy, copy_store, results_in, sync_folder
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.devices import DeviceRecord, Devices
 from apexbridge_trio.store.faults import said, storage_failed
 from apexbridge_trio.store.keys import KeyRows
 from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
-from apexbridge_trio.store.migration import sync_folder
 from apexbridge_trio.store.nodes import (
     NodeRecord,
     NodeRows,
@@ -18,12 +18,14 @@ from apexbridge_trio.store.nodes import (
 )
 from apexbridge_trio.store.plugins import PluginRows
 from apexbridge_trio.store.reminders import ReminderRecord, ReminderRows, RunRecord
+from apexbridge_trio.store.schema import NEWEST
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 from apexbridge_trio.store.triggers import FiringKind, FiringRecord, FiringRows
 
 __all__ = [
     "FILE",
     "LOCK",
+    "NEWEST",
     "RESTORING",
     "AuditRecord",
     "AuditRows",
@@ -51,8 +53,11 @@ __all__ = [
     "TaskState",
     "Tasks",
     "change_of",
+    "check_copy",
+    "copy_store",
     "give_to_owner",
     "hold_state",
+    "results_in",
     "row_of",
     "said",
     "storage_failed",

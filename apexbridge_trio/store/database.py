@@ -18,8 +18,8 @@ import msgspec
 
 from apexbridge_trio.errors import StoreUnusable
 from apexbridge_trio.store import schema
+from apexbridge_trio.store.copies import keep_copy
 from apexbridge_trio.store.faults import is_damage, said, storage_failed
-from apexbridge_trio.store.migration import keep_copy
 
 FILE: Final = "hub.sqlite3"
 # While it is there a restore has begun and not ended: files of two times may lie side by side.

@@ -236,3 +236,6 @@ MIGRATIONS: Final = (
     ) STRICT;
     """,
 )
+
+# The version this hub knows.
+NEWEST: Final = len(MIGRATIONS)

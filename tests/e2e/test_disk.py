@@ -134,7 +134,7 @@ async def test_a_start_without_a_disk_is_said_and_not_a_traceback(tmp_path: Path
         disk.empty()
         disk.run(f"mount -o remount,ro {disk.folder}")
         code, said = await ended(*disk.prefix, *serve_command(disk.folder))
-        assert (code, "the disk is read-only" in said) == (1, True)
+        assert (code, "the disk is read-only" in said) == (2, True)
 
 
 async def test_a_damaged_store_stops_the_start_with_what_to_do(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_a_damaged_store_stops_the_start_with_what_to_do(tmp_path: Path) -
 async def test_two_hubs_on_one_state_directory(tmp_path: Path) -> None:
     async with process.hub(tmp_path) as running:
         code, said = await ended(*serve_command(tmp_path))
-        assert code == 1
+        assert code == 2
         assert f"process {running.process.pid}" in said
         assert "stop it first" in said
         running.process.send_signal(signal.SIGKILL)

@@ -1,13 +1,19 @@
-"""A copy of the database as it was, kept beside it before it is brought to a newer version."""
+"""Copies of the database: one before it is brought to a newer version, one for a backup.
+
+What is read here is a file that nobody has open; what is copied may be in use.
+"""
 
 import os
 import re
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import apsw
 
+from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.store.faults import said
 from apexbridge_trio.store.lock import give_to_owner
 
 # The newest two: who finds a fault of a new version does so within one or two of them.
@@ -63,7 +69,7 @@ def check_database(path: Path) -> int:
     Raises:
         apsw.Error: It is damaged, or none.
     """
-    with closing(apsw.Connection(f"file:{_quoted(path)}?immutable=1", flags=_READ_ONLY)) as db:
+    with closing(_still(path)) as db:
         found: str = db.pragma("integrity_check", 1)
         if found != "ok":
             raise apsw.CorruptError(found)
@@ -71,11 +77,24 @@ def check_database(path: Path) -> int:
         return version
 
 
-_READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+def results_in(path: Path) -> list[tuple[str, str]]:
+    """Return plugin and name of each task whose result has a file, in a database that nobody has open."""
+    with closing(_still(path)) as db:
+        if not next(db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'tasks'"))[0]:
+            return []  # of a version before there were any
+        return list(
+            db.execute(
+                "SELECT plugin, task_id FROM tasks WHERE digest IS NOT NULL AND task_id IS NOT NULL"
+                " ORDER BY plugin, task_id"
+            )
+        )
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _still(path: Path) -> apsw.Connection:
+    quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return apsw.Connection(
+        f"file:{quoted}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,3 +111,35 @@ def _copies(path: Path) -> list[Path]:
     named = re.compile(re.escape(path.name) + r"\.v(\d+)\.bak")
     found = [(int(match[1]), one) for one in path.parent.iterdir() if (match := named.fullmatch(one.name))]
     return [one for _, one in sorted(found)]
+
+
+def copy_store(path: Path, target: Path) -> None:
+    """Copy a store, in use or not, as `copy_database` does, in words for people.
+
+    Raises:
+        StoreUnusable: There is none, it is damaged, or there is no room.
+    """
+    if not path.exists():
+        raise StoreUnusable(f"there is no store at {path}")
+    with _in_words(path):
+        copy_database(path, target)
+
+
+def check_copy(path: Path) -> int:
+    """Check a copy as `check_database` does, in words for people; returns its version.
+
+    Raises:
+        StoreUnusable: It is damaged, or none.
+    """
+    with _in_words(path):
+        return check_database(path)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise StoreUnusable(f"can not copy {path}: {said(fault)}") from None
+    except apsw.Error as fault:
+        raise StoreUnusable(f"can not copy {path}: {said(fault)} ({fault})") from None

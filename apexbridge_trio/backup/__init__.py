@@ -1,0 +1,7 @@
+"""All that a hub must not lose, in one file; and back again."""
+
+from apexbridge_trio.backup.archive import Written, write_backup
+from apexbridge_trio.backup.reading import Backup, open_backup
+from apexbridge_trio.backup.restore import finish_restore, stage
+
+__all__ = ["Backup", "Written", "finish_restore", "open_backup", "stage", "write_backup"]

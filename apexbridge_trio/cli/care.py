@@ -1,0 +1,121 @@
+"""``backup`` and ``restore``: all that a hub must not lose, in one file and back, while it runs or not."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apexbridge_trio.cli.options import AsJson, ConfigFile, StateDirectory, print_json
+
+if TYPE_CHECKING:
+    from apexbridge_trio.backup import Backup
+    from apexbridge_trio.backup.manifest import Manifest
+
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
+Replace = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+Aside = Annotated[bool, typer.Option("--force", help="Move aside, and keep, what is there.")]
+Look = Annotated[
+    bool, typer.Option("--check", help="Read the backup, say what is in it, and change nothing.")
+]
+
+
+def backup(
+    file: Target,
+    force: Replace = False,
+    config: ConfigFile = None,
+    state: StateDirectory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all that a hub must not lose to one file; the hub may run."""
+    from apexbridge_trio.backup import write_backup
+    from apexbridge_trio.config import config_path, shipped, state_directory
+
+    directory = state_directory(state, os.environ)
+    path = config_path(config, directory)
+    written = write_backup(
+        directory,
+        file,
+        config=None if path == shipped("config.toml") else path,
+        env=os.environ,
+        force=force,
+    )
+    if as_json:
+        print_json({"path": str(written.path), "bytes": written.size, **_shown(written.manifest)})
+        return
+    print(f"{written.path}: {written.size} bytes, checked")
+    _print(written.manifest)
+
+
+def restore(
+    file: Target,
+    force: Aside = False,
+    check: Look = False,
+    state: StateDirectory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in place; with the hub running it is taken at its next start. What was there is kept."""
+    from apexbridge_trio.backup import open_backup
+    from apexbridge_trio.config import state_directory
+
+    directory = state_directory(state, os.environ)
+    with open_backup(file) as opened:
+        if check:
+            opened.verify()
+            done: dict[str, Any] = {"restored": False}
+        else:
+            done = _restore(opened, directory, force=force)
+        manifest = opened.manifest
+    if as_json:
+        print_json({**done, **_shown(manifest)})
+        return
+    print(_said(done, directory))
+    _print(manifest)
+
+
+def _restore(opened: "Backup", directory: Path, *, force: bool) -> dict[str, Any]:
+    from apexbridge_trio.backup import finish_restore, stage
+    from apexbridge_trio.store import StateHeld, hold_state
+
+    try:
+        with hold_state(directory):
+            finish_restore(directory)  # what an earlier one left half done
+            stage(opened, directory, force=force)
+            kept = finish_restore(directory)
+    except StateHeld as fault:
+        stage(opened, directory, force=force)
+        return {"restored": False, "staged": True, "process": fault.pid}
+    return {"restored": True, "kept": str(kept)}
+
+
+def _said(done: dict[str, Any], directory: Path) -> str:
+    if done["restored"]:
+        return f"restored into {directory}; what was there is kept in {done['kept']}"
+    if done.get("staged"):
+        return (
+            f"a hub runs in {directory} (process {done['process']}): the backup is checked and ready;"
+            " it is taken at its next start: systemctl restart apexbridge"
+        )
+    return "whole: every file is as it was written"
+
+
+def _shown(manifest: "Manifest") -> dict[str, Any]:
+    return {
+        "program": manifest.program,
+        "schema": manifest.schema,
+        "createdAt": manifest.created_at,
+        "files": len(manifest.files),
+        "missing": manifest.missing,
+        "leftOut": manifest.left_out,
+        "config": manifest.config,
+    }
+
+
+def _print(manifest: "Manifest") -> None:
+    print(f"of {manifest.created_at}, by version {manifest.program}: {len(manifest.files)} files")
+    if manifest.config:
+        print(f"the config is of {manifest.config}; a restore leaves it in the folder elsewhere/")
+    if manifest.missing:
+        print(f"{manifest.missing} results that the hub knows of had no file")
+    for name in manifest.left_out:
+        print(f"not in it: the secret {name}")

@@ -5,7 +5,7 @@ Nothing runs here yet; `daemon` starts the rooms and ends them.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
+from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source, shipped
 from apexbridge_trio.errors import TooMany
 from apexbridge_trio.events import Events
@@ -72,6 +73,7 @@ def open_hub(
     now: Callable[[], float] = time.time,
     file: ConfigFile | None = None,
     source: Source | None = None,
+    steady: Callable[[], float] = since_boot,
 ) -> Iterator[Hub]:
     """Compose the rooms; what they hold open is closed on leaving, synchronously.
 
@@ -82,6 +84,7 @@ def open_hub(
         now: Seconds since the epoch.
         file: Where the config is; None: in the state directory.
         source: What was read there, and says `config`; None: there is no file yet.
+        steady: Seconds of a clock that nobody sets.
     """
     with ExitStack() as stack:
         was_used = (state / results.FOLDER).is_dir()
@@ -93,7 +96,10 @@ def open_hub(
         flights = Flights()
         flights.watchers.append(measures := Measures())
         tracer = stack.enter_context(traced(config.tracing, flights))
-        reminders = Reminders(flights, journal, read=store, written=written, home=home_zone(config), now=now)
+        clock = WallClock(now, steady, store.newest_ms() / 1000)
+        reminders = Reminders(
+            flights, journal, read=store, written=written, home=home_zone(config), now=now, clock=clock
+        )
         plugins = load_plugins(
             config,
             state,
@@ -118,11 +124,12 @@ def open_hub(
             now=now,
         )
         stack.callback(settings.close)
-        pendings = _pendings(config, state, store, written, journal)
-        nodes = _nodes(config, flights, journal, store, written, pendings, settings)
+        pendings = _pendings(config, state, store, written, journal, clock)
+        nodes = _nodes(config, flights, journal, store, written, pendings, settings, clock)
         notices = Notices(store, written, journal, events := Events())
         _tell(events, notices, pendings, nodes, reminders)
         _tell_faults(events, notices, pendings, plugins)
+        clock.changed = partial(_tell_clock, notices)
         triggers = Triggers(
             config.triggers,
             flights,
@@ -171,6 +178,12 @@ def open_hub(
         yield hub
 
 
+def _tell_clock(notices: Notices, words: str) -> None:
+    """Tell the people of the hub's own tenant what its clock does."""
+    with suppress(TooMany):  # they have a thousand to read; the log has it
+        notices.owe("notification", LOCAL, words, level="warning", title="Clock")
+
+
 def _may_act(keys: Keys, owner: Principal) -> bool:
     """Tell whether somebody who once set something may still have it done."""
     return owner.id == LOCAL.id or depth_of(owner) > 0 or keys.is_good(owner.id)
@@ -216,7 +229,9 @@ def load_plugins(
     )
 
 
-def _pendings(config: Config, state: Path, store: Store, written: Store, journal: Journal) -> Pendings:
+def _pendings(
+    config: Config, state: Path, store: Store, written: Store, journal: Journal, clock: WallClock
+) -> Pendings:
     return Pendings(
         store,
         journal,
@@ -224,6 +239,7 @@ def _pendings(config: Config, state: Path, store: Store, written: Store, journal
         url=callback_url(config, config.server.bind),
         expires_s=config.callbacks.expires_s,
         keep_s=config.results.keep_days * DAY_S,
+        clock=clock,
     )
 
 
@@ -235,6 +251,7 @@ def _nodes(
     written: Store,
     pendings: Pendings,
     settings: Settings,
+    clock: WallClock,
 ) -> Nodes:
     nodes = Nodes(
         config.nodes,
@@ -244,6 +261,7 @@ def _nodes(
         written=written,
         keep_s=config.results.keep_days * DAY_S,
         callback_url=lambda: pendings.url,
+        clock=clock,
     )
     nodes.llm.ask_model = partial(ask_model, lambda: settings.current, pendings)
 

@@ -308,6 +308,14 @@ class Overloaded(ApexError):
     retryable = True
 
 
+class ClockWrong(ApexError):
+    """The hub's clock shows a time that can not be, and this needs a right one."""
+
+    status = 503
+    code = "clock_wrong"
+    retryable = True
+
+
 class UpstreamError(ApexError):
     """Base of what a model provider did wrong."""
 

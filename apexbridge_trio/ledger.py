@@ -166,10 +166,12 @@ class Ledger:
         """Record that who waited has the result, so that the owner need not be told."""
         self._tasks.settle_notice(call_id)
 
-    def sweep(self, keep_s: float) -> Swept:
+    def sweep(self, keep_s: float, *, forgets: bool = True) -> Swept:
         """End tasks whose time is over; forget those, with their files, that ended `keep_s` ago."""
         now_ms = self._now_ms()
         timed_out = [self._expire(record) for record in self._tasks.overdue(now_ms, MOST_SWEPT)]
+        if not forgets:
+            return Swept(timed_out, 0)
         old = self._tasks.ended(now_ms - int(keep_s * 1000), MOST_SWEPT)
         for record in old:
             self._drop_result(record)

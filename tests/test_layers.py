@@ -17,7 +17,7 @@ ORDER = [
     {"redaction", "notify", "activation", "schedule", "addresses"},
     {"watchdog"},
     {"log"},
-    {"config"},
+    {"config", "clock"},
     {"store", "histogram"},
     {"identity", "results", "journal", "limits"},
     {"origin"},

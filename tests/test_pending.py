@@ -190,7 +190,7 @@ async def test_the_sweep_runs_at_the_start_and_then_by_the_clock(tmp_path, monke
 async def test_a_full_disk_stops_no_sweeper(tmp_path, monkeypatch):
     async with open_rooms(tmp_path) as world:
 
-        def full(_keep_s):
+        def full(_keep_s, *, forgets):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(world.ledger, "sweep", full)

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import ApexError, Draining, NotFound, StoreUnusable
 from apexbridge_trio.flights import Flights
@@ -72,6 +73,7 @@ class Nodes:
         written: Store,
         keep_s: float,
         callback_url: Callable[[], str],
+        clock: WallClock | None = None,
     ) -> None:
         self.config = config
         self.server_id = new_id("hub")
@@ -80,6 +82,7 @@ class Nodes:
         self._flights = flights
         self._journal = journal
         self._keep_s = keep_s
+        self._clock = clock
         self._callback_url = callback_url
         self.registry = Registry(
             self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, self._on_change
@@ -303,6 +306,8 @@ class Nodes:
         self._lines.sweep(self.registry)
         if trio.current_time() >= self._delete_at:
             self._delete_at = trio.current_time() + DELETE_S
+            if self._clock is not None and not self._clock.forgets:
+                return  # what is old is not known
             before_ms = now_ms() - int(self._keep_s * 1000)
             self._journal.post(
                 partial(self._written.delete_ended, before_ms, MOST_SWEPT), self._swept, failed=_log_unwritten

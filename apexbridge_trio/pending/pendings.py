@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import trio
 
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.errors import StoreUnusable, TooMany
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
@@ -34,6 +35,7 @@ class Pendings:
             the port is known only then.
         expires_s: A task's time, where its tool does not say.
         keep_s: How long a result is kept.
+        clock: Whether the time may be gone by; None: it is not asked.
 
     Attributes:
         expires_s: The same; counts for what is called from now on.
@@ -43,7 +45,15 @@ class Pendings:
     """
 
     def __init__(
-        self, store: Store, journal: Journal, ledger: Ledger, *, url: str, expires_s: float, keep_s: float
+        self,
+        store: Store,
+        journal: Journal,
+        ledger: Ledger,
+        *,
+        url: str,
+        expires_s: float,
+        keep_s: float,
+        clock: WallClock | None = None,
     ) -> None:
         self.url = url
         self._tasks = Tasks(store)
@@ -51,6 +61,7 @@ class Pendings:
         self._ledger = ledger
         self.expires_s = expires_s
         self.keep_s = keep_s
+        self._clock = clock
         self._calls: dict[str, PendingCall] = {}
         self._nursery: trio.Nursery | None = None
         self.owed: Callable[[str], None] = _nobody
@@ -173,15 +184,16 @@ class Pendings:
             self._nursery.start_soon(call.close_running, name=f"close {call.call_id}")
 
     async def _sweep(self) -> None:
+        if self._clock is not None and not self._clock.fires:
+            return  # whose time is over is not known
+        forgets = self._clock is None or self._clock.forgets
+        work = partial(self._ledger.sweep, self.keep_s, forgets=forgets)
         try:
-            while not (await self._journal.post(self._sweep_once, self._hear_sweep).wait()).is_all:
+            while not (await self._journal.post(work, self._hear_sweep).wait()).is_all:
                 pass
         except (StoreUnusable, OSError) as fault:
             # Chats go on without a disk; the next sweep finds what is left.
             log.error("tasks could not be swept", reason=str(fault))
-
-    def _sweep_once(self) -> Swept:
-        return self._ledger.sweep(self.keep_s)
 
     def _hear_sweep(self, swept: Swept) -> None:
         for record in swept.timed_out:

@@ -127,12 +127,11 @@ class Book:
             self._rows.save(again)
 
     def recover(self) -> list[Notice]:
-        """Tell of what had begun when the hub was gone, and reckon anew; at the start of the hub."""
+        """Tell of what had begun when the hub was gone; at the start of the hub."""
         message = (
             "The hub ended while this ran; it may have run, in part or as a whole, and is not run again."
         )
         notices = [self.end(run, "unknown", message) for run in self._rows.runs()]
-        self.reckon()
         return [notice for notice in notices if notice is not None]
 
     def reckon(self) -> None:

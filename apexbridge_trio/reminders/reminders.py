@@ -22,7 +22,8 @@ from zoneinfo import ZoneInfo
 import trio
 
 from apexbridge_trio.actions import Actions
-from apexbridge_trio.errors import ApexError, Draining, Interrupted, StoreUnusable
+from apexbridge_trio.clock import WallClock
+from apexbridge_trio.errors import ApexError, ClockWrong, Draining, Interrupted, StoreUnusable
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
@@ -56,6 +57,7 @@ class Reminders:
         written: The journal's connection.
         home: The zone of reminders that name none.
         now: Seconds since the epoch, by the clock on the wall.
+        clock: Whether that may be gone by; None: it is not asked.
 
     Attributes:
         actions: What runs chats and tools; to be set before `run`.
@@ -74,6 +76,7 @@ class Reminders:
         written: Store,
         home: ZoneInfo,
         now: Callable[[], float] = time.time,
+        clock: WallClock | None = None,
     ) -> None:
         self.rows = ReminderRows(read)
         self.home = home
@@ -88,6 +91,9 @@ class Reminders:
         self._faulty: set[str] = set()
         self._turns: trio.Nursery | None = None
         self._seen = (now(), 0.0)
+        self._clock = clock
+        # What is to come is reckoned anew at the start, once the clock can be gone by.
+        self._is_held = True
 
     def __len__(self) -> int:
         return len(self._running)
@@ -120,9 +126,12 @@ class Reminders:
         """Set a reminder; it is on disk when this returns.
 
         Raises:
+            ClockWrong: The clock shows a time that can not be; any time would be wrong.
             TooMany: The tenant has as many as it may.
             StoreUnusable: It could not be written.
         """
+        if self._clock is not None and self._clock.look() == "impossible":
+            raise ClockWrong("The hub's clock is wrong; set it, and then the reminder.", retry_after_s=LOOK_S)
         await self._journal.post(partial(self._book.add, record), self._tell).wait()
 
     async def remove(self, reminder_id: str) -> bool:
@@ -158,9 +167,13 @@ class Reminders:
         """Claim what is due; returns the seconds until the next look."""
         if self._flights.is_draining:
             return LOOK_S
+        if self._clock is not None and not self._clock.fires:
+            self._is_held = True
+            return LOOK_S
         try:
-            if self._was_put_back():
+            if self._was_put_back() or self._is_held:
                 await self._journal.post(self._book.reckon).wait()
+                self._is_held = False
             is_moving = await self._claim_due()
             next_ms = self.rows.next_due()
         except ApexError as fault:

@@ -30,6 +30,17 @@ _BUSY_TIMEOUT_MS = 5000
 # The log is cut back to this after each checkpoint; one large transaction may make it longer for a while.
 _LONGEST_LOG: Final = 16 * 1024 * 1024
 # Pages, or steps of SQLite's, between two looks at the clock while the file is checked.
+_NEWEST: Final = """
+    SELECT max(ms) FROM (
+        SELECT max(created_ms) AS ms FROM keys
+        UNION ALL SELECT max(ended_ms) FROM tasks
+        UNION ALL SELECT max(created_ms) FROM notices
+        UNION ALL SELECT max(last_seen_ms) FROM nodes
+        UNION ALL SELECT max(ended_ms) FROM node_tasks
+        UNION ALL SELECT max(created_ms) FROM reminders
+        UNION ALL SELECT max(ended_ms) FROM reminders
+    )
+"""
 _STEPS: Final = 10
 
 
@@ -157,6 +168,11 @@ class Store:
     def version(self) -> int:
         """Return a number that is another one when another connection, of any process, has written."""
         return self._db.pragma("data_version")  # type: ignore[no-any-return]
+
+    def newest_ms(self) -> int:
+        """Return the newest time at which something was written, by the wall clock of then; 0: nothing."""
+        [(newest,)] = self.execute(_NEWEST)
+        return int(newest or 0)
 
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""

@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from apexbridge_trio import config
+from apexbridge_trio.clock import since_boot
 from apexbridge_trio.composition import open_hub
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.plugins import CallContext, Later
@@ -244,7 +245,9 @@ async def open_world(
         made = file.config_of(source.text)
     async with FakeUpstream() as provider, trio.open_nursery() as nursery:
         make = partial(Upstream, connect=provider.connect)
-        with open_hub(made, state, make_upstream=make, now=now, file=file, source=source) as hub:
+        steady = since_boot if now is time.time else trio.current_time
+        opened = open_hub(made, state, make_upstream=make, now=now, file=file, source=source, steady=steady)
+        with opened as hub:
             await nursery.start(hub.logs.run)
             await nursery.start(hub.backgrounds.run)
             await nursery.start(hub.nodes.run)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import trio
 
 from apexbridge_trio.actions import Actions
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Chat
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
@@ -82,6 +83,7 @@ class Place:
     store_type: type[Store] = Store
     takes: bool = False
     is_lasting: bool = True
+    doubts: bool = False
 
     @asynccontextmanager
     async def hub(self, *, runs: bool = True) -> AsyncIterator[Reminders]:
@@ -90,8 +92,16 @@ class Place:
             if not self.is_lasting:  # a power cut is not what this test is about
                 written.execute("PRAGMA synchronous = OFF")
             flights = Flights()
+            newest = read.newest_ms() / 1000
+            clock = WallClock(self.clock, trio.current_time, newest) if self.doubts else None
             reminders = Reminders(
-                flights, Journal(written), read=read, written=written, home=BERLIN, now=self.clock
+                flights,
+                Journal(written),
+                read=read,
+                written=written,
+                home=BERLIN,
+                now=self.clock,
+                clock=clock,
             )
             reminders.actions = self.actions
             reminders.publish = lambda _owner, kind, data: self.events.append((kind, data))

@@ -58,7 +58,7 @@ from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 DAY_S: Final = 86_400.0
 # Whose those events are that nobody has asked for.
 HUB: Final = Principal("hub")
-# Of the start, at most, for looking through the store: about 30 MB on an SSD.
+# Of the start, at most, for looking through the store: some 10 MB on a memory card, 100 MB on an SSD.
 CHECK_S: Final = 0.3
 
 log = get_logger("composition")

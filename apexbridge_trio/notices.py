@@ -156,7 +156,14 @@ class Notices:
             if notice.kind in subscription.kinds
         ]
 
-    def ack(self, notice_id: str, reader: Principal, done: Callable[[bool], None], device: str = "") -> None:
+    def ack(
+        self,
+        notice_id: str,
+        reader: Principal,
+        done: Callable[[bool], None],
+        failed: Callable[[Exception], None] | None = None,
+        device: str = "",
+    ) -> None:
         """Note that somebody has seen a notice; who else is still told it, the module's head says.
 
         Args:
@@ -164,6 +171,7 @@ class Notices:
             reader: Who has.
             done: Called once that is on disk, or with False if there is no such notice, for them, or
                 not any more.
+            failed: Called instead with why it could not be written; None: `done` is, with False.
             device: Where.
         """
         notice = self._read.notice(notice_id)
@@ -179,23 +187,26 @@ class Notices:
         self._journal.post(
             partial(self._written_devices.ack, notice_id, _here(reader, device)),
             after,
-            failed=lambda _: done(False),  # noqa: FBT003  # the answer
+            failed=failed or (lambda _: done(False)),  # noqa: FBT003  # the answer
         )
 
     async def settle(self, notice_id: str, reader: Principal, device: str = "") -> None:
         """Note that somebody has seen a notice, and wait until that is on disk.
 
         Raises:
-            NotFound: There is none, for them, or it could not be written.
+            NotFound: There is none, for them.
+            StorageFailed: It could not be written; it is shown again.
         """
-        over, found = trio.Event(), []
+        over, found = trio.Event(), list[bool | Exception]()
 
-        def done(is_settled: bool) -> None:  # noqa: FBT001  # a callback
-            found.append(is_settled)
+        def done(outcome: bool | Exception) -> None:  # noqa: FBT001  # a callback
+            found.append(outcome)
             over.set()
 
-        self.ack(notice_id, reader, done, device)
+        self.ack(notice_id, reader, done, failed=done, device=device)
         await over.wait()
+        if isinstance(found[0], Exception):
+            raise found[0]
         if not found[0]:
             raise NotFound("There is no such notice.")
 

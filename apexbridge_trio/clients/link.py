@@ -175,7 +175,7 @@ class ClientLink:
         def done(is_settled: bool) -> None:  # noqa: FBT001  # a callback
             self._say("acked", {"id": asked.id, "settled": is_settled})
 
-        self._hub.notices.ack(asked.id, self._reader, done, self._device)
+        self._hub.notices.ack(asked.id, self._reader, done, device=self._device)
 
     def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         if self._asked >= MOST_ASKED:

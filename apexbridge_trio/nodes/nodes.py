@@ -11,7 +11,7 @@ import trio
 
 from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Nodes as NodesConfig
-from apexbridge_trio.errors import ApexError, Draining, NotFound, StoreUnusable
+from apexbridge_trio.errors import ApexError, Draining, NotFound, StorageFailed, StoreUnusable
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
@@ -35,7 +35,7 @@ from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.protocol.frames import Drain, Heartbeat, LlmRequest, NodeLog, TaskCancel
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.store import NodeRows, NodeTaskRecord, Store, Tasks
+from apexbridge_trio.store import RETRY_AFTER_S, NodeRows, NodeTaskRecord, Store, Tasks
 
 SWEEP_S: Final = 5.0
 # Rarer: it is a write, and a hub that has nothing to do leaves the disk alone.
@@ -222,7 +222,7 @@ class Nodes:
         self.reports.settle(task, outcome, done)
         await written.wait()
         if faults[0]:
-            raise StoreUnusable(faults[0])
+            raise StorageFailed(faults[0], retry_after_s=RETRY_AFTER_S)
         if node is not None and node.link is not None:
             # It may have come from a node that was lost: what has the task now need not go on.
             node.link.say(TaskCancel(task.id, "its result has come over HTTP"))

@@ -5,7 +5,7 @@ from apexbridge_trio.store.config import RevisionRecord, RevisionRows
 from apexbridge_trio.store.copies import check_copy, copy_store, results_in, sync_folder
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.devices import DeviceRecord, Devices
-from apexbridge_trio.store.faults import said, storage_failed
+from apexbridge_trio.store.faults import RETRY_AFTER_S, said, storage_failed
 from apexbridge_trio.store.keys import KeyRows
 from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
 from apexbridge_trio.store.nodes import (
@@ -27,6 +27,7 @@ __all__ = [
     "LOCK",
     "NEWEST",
     "RESTORING",
+    "RETRY_AFTER_S",
     "AuditRecord",
     "AuditRows",
     "DeviceRecord",

@@ -38,7 +38,8 @@ def test_depth_is_bounded_whatever_is_brought() -> None:
     for _ in range(10_000):
         deep = {"a": deep}
     assert depth_of(deep) == MAX_DEPTH + 1
-    assert [depth_of(one) for one in (1, {}, {"a": 1}, {"a": [{}]}, {"a": [{"b": 1}]})] == [0, 0, 1, 2, 3]
+    several: list[Any] = [1, {}, {"a": 1}, {"a": [{}]}, {"a": [{"b": 1}]}]
+    assert [depth_of(one) for one in several] == [0, 0, 1, 2, 3]
 
 
 def test_nulls_are_named() -> None:

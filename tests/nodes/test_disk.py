@@ -180,3 +180,27 @@ async def test_a_call_that_could_not_be_written_ends_on_disk_all_the_same_or_is_
         assert world.look() == QUIET
         for task_id in tasks_in(world):
             assert state_of(world, task_id) == "interrupted"
+
+
+async def test_what_can_not_be_written_is_told_with_when_to_try_again(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world):
+        admin = Admin(world, "admin", "chat")
+        made = await admin.ask("POST", "/v1/notifications", {"message": "soup"})
+        assert made.status == 201
+        notice = made.json["id"]
+        with broken(world):
+            replies = [
+                await admin.ask("POST", "/v1/tasks", {"toolName": "echo", "toolArgs": {}}),
+                await admin.ask("POST", "/v1/notifications", {"message": "tea"}),
+                await admin.ask("POST", f"/v1/notifications/{notice}/ack"),
+                await admin.ask("POST", "/v1/reminders", {"text": "tea", "in": 60}),
+            ]
+            for reply in replies:
+                assert (reply.status, reply.json["error"]["code"]) == (503, "storage"), reply
+                assert reply.headers["retry-after"]
+            assert world.hub.journal.trouble is not None
+            assert world.hub.journal.trouble.reason == "The disk is full."
+        assert (await admin.ask("POST", f"/v1/notifications/{notice}/ack")).status == 200
+        assert world.hub.journal.trouble is None

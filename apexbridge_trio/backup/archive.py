@@ -29,7 +29,7 @@ from apexbridge_trio.backup.manifest import Manifest, Member
 from apexbridge_trio.backup.reading import open_backup
 from apexbridge_trio.errors import BackupUnusable
 from apexbridge_trio.results import FOLDER
-from apexbridge_trio.store import FILE, check_copy, copy_store, results_in, sync_folder
+from apexbridge_trio.store import FILE, RESTORING, check_copy, copy_store, results_in, sync_folder
 
 _ATTEMPTS: Final = 3
 _BLOCK: Final = 1024 * 1024
@@ -63,6 +63,8 @@ def write_backup(
     """
     if target.exists() and not force:
         raise BackupUnusable(f"{target} is there already; choose another name, or --force")
+    if (state / RESTORING).exists():
+        raise BackupUnusable(f"a restore has begun in {state} and not ended; start the hub first")
     try:
         with tempfile.TemporaryDirectory(
             prefix=".apexbridge-backup-", dir=target.absolute().parent

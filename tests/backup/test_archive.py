@@ -12,7 +12,7 @@ from apexbridge_trio.backup import open_backup, write_backup
 from apexbridge_trio.backup.contents import is_safe
 from apexbridge_trio.errors import BackupUnusable, StoreUnusable
 from apexbridge_trio.results import FOLDER
-from apexbridge_trio.store import FILE
+from apexbridge_trio.store import FILE, RESTORING
 from tests.backup.furnished import backed_up, furnish
 
 
@@ -76,6 +76,13 @@ def test_what_can_not_be_backed_up_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="damaged"):
         backed_up(state, tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_in_the_middle_of_a_restore_nothing_is_of_one_moment(tmp_path: Path) -> None:
+    state = furnish(tmp_path / "state")
+    (state / RESTORING).mkdir()
+    with pytest.raises(BackupUnusable, match="a restore has begun"):
+        backed_up(state, tmp_path / "b")
 
 
 KILLED = """

@@ -142,7 +142,7 @@ def test_whatever_the_disk_refuses_the_file_is_as_it_was(
 def test_a_folder_that_can_not_be_synced_takes_nothing_back(tmp_path: Path, monkeypatch: Any) -> None:
     file = place(tmp_path)
     real = os.fsync
-    done: list[int] = []
+    done: list[object] = []
 
     def sync(descriptor: int) -> None:
         if done:

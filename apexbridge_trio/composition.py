@@ -17,7 +17,7 @@ import trio
 from apexbridge_trio import config as config_file
 from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
-from apexbridge_trio.audit import Audit
+from apexbridge_trio.audit import FILE, SIGNAL, Action, Actor, Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source, shipped
@@ -47,7 +47,7 @@ from apexbridge_trio.protocol.channel import ForwardedCallback
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
-from apexbridge_trio.settings import Change, Settings, Snapshot
+from apexbridge_trio.settings import Change, Origin, Settings, Snapshot
 from apexbridge_trio.store import NodeTaskRecord, PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tracing import traced
@@ -104,8 +104,8 @@ def open_hub(
             config,
             state,
             partial(PluginReminders, reminders),
+            PluginRows(store).disabled(),
             home=lambda: reminders.home,
-            disabled=PluginRows(store).disabled(),
         )
         for fault in plugins.faults:
             log.warning("plugin left out", reason=fault)
@@ -203,9 +203,8 @@ def load_plugins(
     config: Config,
     state: Path,
     reminders: RemindersOf | None = None,
-    *,
-    home: Callable[[], ZoneInfo] | None = None,
     disabled: Iterable[str] = (),
+    home: Callable[[], ZoneInfo] | None = None,
 ) -> Plugins:
     """Load the plugins that come with the hub, and those of the config's directories; blocks.
 
@@ -213,8 +212,8 @@ def load_plugins(
         config: Says where they are, and how they are held.
         state: The state directory.
         reminders: What a plugin with that permission has.
+        disabled: Names of those that are switched off.
         home: Returns the home's zone whenever a plugin asks for the time; None: the config's.
-        disabled: Names of those that are not offered.
     """
     zone = home_zone(config)
     return Plugins.load(
@@ -329,8 +328,10 @@ def _configure(hub: Hub, before: Config, after: Config) -> None:
     hub.backgrounds.keep_s = after.chat.result_ttl_s
     hub.pendings.expires_s, hub.pendings.keep_s = after.callbacks.expires_s, keep_s
     hub.nodes.configure(after.nodes, keep_s)
-    hub.limiter.replace(after.limits)
-    hub.triggers.replace(after.triggers)
+    if before.limits != after.limits:
+        hub.limiter.replace(after.limits)
+    if before.triggers != after.triggers:
+        hub.triggers.replace(after.triggers)
     if before.log != after.log:
         configure_log(after.log.level, after.log.format)
     if before.plugins.timezone != after.plugins.timezone:
@@ -344,19 +345,23 @@ def _configure(hub: Hub, before: Config, after: Config) -> None:
         )
 
 
-def _tell_change(hub: Hub, change: Change) -> None:
-    """Tell every household that the config has changed: its keys, and none of its values.
+_ACTORS: Final = {"edit": FILE, "signal": SIGNAL}
 
-    Here `audit` belongs, once there is one: `change.origin` says who and from where.
-    """
+
+def _tell_change(hub: Hub, change: Change) -> None:
+    """Note a change that is in force, and tell every household: its keys, and none of its values."""
+    by = _ACTORS.get(change.origin.kind) or Actor(change.origin.principal_id, change.origin.address)
+    action: Action = "config.rolled_back" if change.origin.kind == "rollback" else "config.changed"
+    hub.audit.note(action, change.revision, by, after=change.applied)
     said = {"revision": change.revision, "changed": change.applied, "origin": change.origin.kind}
     records = hub.keys.records()
     for tenant in {LOCAL.tenant_id, *(one.tenant_id for one in records if one.revoked_ms is None)}:
         hub.events.publish("config.changed", Principal("config", tenant), said)
 
 
-def _tell_refusal(hub: Hub, reason: str) -> None:
-    """Tell those who may mend it that an edit of the config was refused."""
+def _tell_refusal(hub: Hub, reason: str, origin: Origin) -> None:
+    """Note that an edit of the config was refused, and tell those who may mend it."""
+    hub.audit.note("config.refused", "config.toml", _ACTORS.get(origin.kind, FILE), after={"reason": reason})
     good = [one for one in hub.keys.records() if one.revoked_ms is None and "admin" in one.scopes]
     for tenant in {one.tenant_id for one in good} or {LOCAL.tenant_id}:
         try:

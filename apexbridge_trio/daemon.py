@@ -83,7 +83,7 @@ async def run_hub(
         binds: Addresses to listen at.
         sockets: Ones that listen already; they are closed in the end.
         file: Where the config is.
-        source: What was read there.
+        source: What was read there, and says `config`.
     """
     with open_hub(config, state, file=file, source=source) as hub:
         drained = trio.Event()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from apexbridge_trio.config.lines import Place, written
+from apexbridge_trio.config.load import without_path
 from apexbridge_trio.config.patch import headers_of
 from apexbridge_trio.errors import InternalFault
 from apexbridge_trio.redaction import MASK, redact
@@ -53,18 +54,23 @@ def without_empty(value: Any) -> Any:
 
 
 def masked(text: str) -> tuple[str, list[str]]:
-    """Return a text to be kept, without the values of headers and what is known to be secret.
+    """Return a text to be kept, without headers' values, webhooks' addresses and what is known to be secret.
 
     Returns:
-        The text, and where other values than those of headers were masked.
+        The text, and where others than those two were masked: they can not be filled in again.
     """
     import tomlkit
 
-    if any(headers_of(tomllib.loads(text)).values()):
-        document = tomlkit.parse(text)
-        for entry in document["upstreams"]:
+    values = tomllib.loads(text)
+    hooks = any(one.get("url") for one in values.get("triggers", ()))
+    if hooks or any(headers_of(values).values()):
+        document: Any = tomlkit.parse(text)
+        for entry in document.get("upstreams", ()):
             for name in entry.get("headers", ()):
                 entry["headers"][name] = MASK
+        for entry in document.get("triggers", ()):
+            if entry.get("url"):
+                entry["url"] = without_path(entry["url"])
         text = document.as_string()
     shown = redact(text)
     lost = [] if shown == text else [written(place) for place in _differing(text, shown)]

@@ -99,11 +99,11 @@ def public(config: Config) -> dict[str, Any]:
     for upstream in shown["upstreams"]:
         upstream["headers"] = dict.fromkeys(upstream["headers"], MASK)
     for trigger in shown["triggers"]:
-        trigger["url"] = _without_path(trigger["url"])
+        trigger["url"] = without_path(trigger["url"])
     return shown
 
 
-def _without_path(url: str) -> str:
+def without_path(url: str) -> str:
     """Return where a webhook goes; who knows the rest of its address may often send to it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}/{MASK}" if url else ""
@@ -118,6 +118,8 @@ def editable(config: Config) -> dict[str, Any]:
     del shown["callbacks"]["signing_secrets"]
     for entry in [*shown["upstreams"], *shown["plugins"]["mcp"]]:
         del entry["api_key"]
+    for entry in shown["triggers"]:
+        del entry["secret"]
     return shown
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from apexbridge_trio.config.lines import Place
+from apexbridge_trio.config.load import without_path
 from apexbridge_trio.redaction import MASK
 
 # The schema is four levels deep; what is deeper is a mistake, and is refused before it is walked.
@@ -47,19 +48,38 @@ def nulls_in(value: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def unmasked(wanted: Any, present: Any) -> Any:
-    """Return `wanted` with each header that is the mask as `present` has it.
+    """Return `wanted` with what is masked in it as `present` has it: headers, and addresses of webhooks.
 
-    Who sends back what it was shown does not know the headers' values. The entry is found by its
-    name, so that arrays may be put in another order. A mask that stands for nothing stays one.
+    Who sends back what it was shown does not know their values. The entry is found by its name, so
+    that arrays may be put in another order. A mask that stands for nothing stays one.
     """
-    if not isinstance(wanted, dict) or not isinstance(wanted.get("upstreams"), list):
+    if not isinstance(wanted, dict):
+        return wanted
+    return _with_addresses(_with_headers(wanted, present), present)
+
+
+def _with_addresses(wanted: dict[str, Any], present: Any) -> dict[str, Any]:
+    if not isinstance(wanted.get("triggers"), list):
+        return wanted
+    known = {entry.get("name"): entry for entry in _entries(present, "triggers") if _is_named(entry)}
+
+    def filled(entry: Any) -> Any:
+        old = known.get(entry["name"], {}).get("url") if _is_named(entry) else None
+        is_masked = isinstance(old, str) and entry.get("url") == without_path(old) and old
+        return {**entry, "url": old} if is_masked else entry
+
+    return {**wanted, "triggers": [filled(entry) for entry in wanted["triggers"]]}
+
+
+def _with_headers(wanted: dict[str, Any], present: Any) -> dict[str, Any]:
+    if not isinstance(wanted.get("upstreams"), list):
         return wanted
     known = headers_of(present)
 
     def filled(entry: Any) -> Any:
         if not isinstance(entry, dict) or not isinstance(entry.get("headers"), dict):
             return entry
-        old = known.get(entry.get("name"), {})
+        old = known.get(entry["name"], {}) if _is_named(entry) else {}
         new = {key: old.get(key, MASK) if said == MASK else said for key, said in entry["headers"].items()}
         return {**entry, "headers": new}
 
@@ -68,7 +88,7 @@ def unmasked(wanted: Any, present: Any) -> Any:
 
 def masks_in(value: Any, place: Place = ()) -> Iterator[Place]:
     """Yield where a value is still the mask."""
-    if value == MASK:
+    if value == MASK or (isinstance(value, str) and place[-1:] == ("url",) and value.endswith(f"/{MASK}")):
         yield place
     for key, inner in _items(value):
         yield from masks_in(inner, (*place, key))
@@ -76,13 +96,17 @@ def masks_in(value: Any, place: Place = ()) -> Iterator[Place]:
 
 def headers_of(values: Any) -> dict[Any, dict[str, Any]]:
     """Return the headers of each upstream, by its name."""
-    found: dict[Any, dict[str, Any]] = {}
-    entries = values.get("upstreams") if isinstance(values, dict) else None
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("headers"), dict):
-            name = entry.get("name")
-            found[name if isinstance(name, str) else None] = entry["headers"]
-    return found
+    named = [entry for entry in _entries(values, "upstreams") if _is_named(entry)]
+    return {entry["name"]: entry["headers"] for entry in named if isinstance(entry.get("headers"), dict)}
+
+
+def _entries(values: Any, key: str) -> list[Any]:
+    found = values.get(key) if isinstance(values, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str)
 
 
 def _items(value: Any) -> Iterator[tuple[str | int, Any]]:

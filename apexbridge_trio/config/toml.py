@@ -85,7 +85,10 @@ class Reader:
         """
         try:
             raw = msgspec.toml.decode(self._text)
-        except msgspec.DecodeError as fault:
+        except RecursionError:
+            self._note_syntax("It is nested too deeply")
+            return None
+        except ValueError as fault:  # msgspec's own too; Python's of a number with thousands of digits
             self._note_syntax(str(fault))
             return None
         return self.take(kind, raw)

@@ -52,7 +52,7 @@ async def serve(
             the last event of its response.
         binds: ``HOST:PORT`` each, ``[HOST]:PORT`` for IPv6; port 0 picks one.
         sockets: Ready-made ones, listening or not, which the server closes.
-        limits: What peers may do; a function is asked for each connection and request anew.
+        limits: What peers may do; a function is asked for each connection anew.
         shutdown: Returns when it is time to stop.
         on_fault: Told of each crash: ``"request"`` or ``"connection"``, and the exception.
         task_status: Gets the addresses bound, in order: binds, then sockets.
@@ -71,7 +71,7 @@ async def serve(
         listeners = [_listener(sock, limits_now()) for sock in listening]
         addresses = list(map(Address.of, listening))
         async with lifespan(app) as state, trio.open_nursery() as nursery:
-            reception = _Reception(Site(app, limits_now, on_fault, state))
+            reception = _Reception(Site(app, limits_now, on_fault, state), listeners)
             async with trio.open_nursery() as accepting:
                 serve_all = partial(trio.serve_listeners, reception.serve, listeners, handler_nursery=nursery)
                 accepting.start_soon(serve_all, name="serving listeners")
@@ -101,8 +101,10 @@ async def serve_stream(
 class _Reception:
     """The connections that are open, and whether there is room for one more."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, listeners: Sequence[trio.SocketListener]) -> None:
         self._site = site
+        self._listeners = listeners
+        self._send_timeout_s = site.limits.send_timeout_s
         self._connections: set[Connection] = set()
         # Of the networks that are connected now, and no others.
         self._of_network: Counter[str] = Counter()
@@ -119,6 +121,7 @@ class _Reception:
         except OSError:  # gone between the kernel's accept and ours
             sock.close()
             return
+        self._follow_limits()
         network = network_of(client[0]) if client else ""
         over = max(self._over(network), len(self._connections) - self._site.limits.max_connections)
         if over >= TURNED_AWAY:
@@ -134,6 +137,13 @@ class _Reception:
             self._of_network[network] -= 1
             if not self._of_network[network]:
                 del self._of_network[network]
+
+    def _follow_limits(self) -> None:
+        limits = self._site.limits
+        if limits.send_timeout_s != self._send_timeout_s:
+            self._send_timeout_s = limits.send_timeout_s
+            for listener in self._listeners:  # who connects from now on
+                _hear_the_dead(listener.socket, limits)
 
     def _over(self, network: str) -> int:
         """Return how many more there are of a network than there may be; below 0: there is room."""
@@ -154,9 +164,13 @@ def _bound(bind: str) -> socket.socket:
 
 def _listener(sock: socket.socket, limits: ServingLimits) -> trio.SocketListener:
     sock.listen(BACKLOG)
-    if sock.family in {socket.AF_INET, socket.AF_INET6}:
-        # Accepted sockets inherit it: a peer that vanished without a word is found by the kernel.
-        most_ms = min(int(limits.send_timeout_s * 1000), 2**31 - 1)
-        with suppress(AttributeError):  # Linux only
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, most_ms)
+    _hear_the_dead(sock, limits)
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def _hear_the_dead(sock: "socket.socket | trio.socket.SocketType", limits: ServingLimits) -> None:
+    """Have the kernel find a peer that vanished without a word; accepted sockets inherit it."""
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        most_ms = min(int(limits.send_timeout_s * 1000), 2**31 - 1)
+        with suppress(AttributeError, OSError):  # Linux only; while the listener is being closed
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, most_ms)

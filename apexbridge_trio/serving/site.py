@@ -19,13 +19,13 @@ def _stock_config() -> Config:
     return config
 
 
-@dataclass
+@dataclass(frozen=True)
 class Site:
     """The app, what peers may do, and whom to tell of faults.
 
     Args:
         app: The ASGI app.
-        limits_now: What a peer may take; asked for each request anew, so that a change counts.
+        limits_now: What a peer may take; asked for each connection and request anew, so that a change counts.
         on_fault: Told of each crash.
         state: What the app's lifespan has filled.
         config: Hypercorn's own.

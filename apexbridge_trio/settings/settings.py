@@ -72,7 +72,7 @@ class Settings:
         self.file = file
         self.rows = read
         self.changed: Callable[[Change], None] = _nobody
-        self.refused: Callable[[str], None] = _nobody
+        self.refused: Callable[[str, Origin], None] = _nobody
         self._written = written
         self._journal = journal
         self._make_upstream = make_upstream
@@ -177,7 +177,7 @@ class Settings:
                 log.error("the config stays as it is", reason=fault.message, origin=origin.kind)
                 if fault.message != self._told:  # not again for a signal that says the same
                     self._told = fault.message
-                    self.refused(fault.message)
+                    self.refused(fault.message, origin)
                 return None
             self._told = ""
         return await _recorded(change, entry)
@@ -233,7 +233,8 @@ class Settings:
             raise ConfigRefused(f"{', '.join(lost)}: {why}", faults=[(path, 0, why) for path in lost])
         kept = tomllib.loads(record.text)
         values = unmasked(kept, tomllib.loads(before.source.text))
-        _refuse_at(masks_in(values.get("upstreams"), ("upstreams",)), why)
+        for key in ("upstreams", "triggers"):
+            _refuse_at(masks_in(values.get(key), (key,)), why)
         text = record.text if values == kept else edited(record.text, kept, values)
         return Plan(source, self.file.config_of(text), text)
 
@@ -360,5 +361,5 @@ def _refuse_at(places: Any, why: str) -> None:
         raise ConfigRefused(f"The config stays as it is: {told}", faults=faults, param=faults[0][0])
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Nobody listens yet."""

@@ -70,6 +70,7 @@ class Request:
             "model": self.model,
             "atNs": self.at_ns,
             "authorization": self.headers.get("authorization", ""),
+            "config": self.headers.get("x-config", ""),
             "body": self.json,
         }
 

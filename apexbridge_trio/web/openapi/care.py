@@ -9,6 +9,8 @@ from apexbridge_trio.web.keys import KeyRequest
 from apexbridge_trio.web.openapi import shapes
 from apexbridge_trio.web.openapi.operation import ID_SCHEMA, Operation, Query, how_many
 
+_IF_MATCH: Final = Query("If-Match", "The ETag of what is changed, or `*`.")
+
 PLUGINS: Final = [
     Operation("GET", "/v1/plugins", "The plugins there are.", {200: list[shapes.PluginEntry]}),
     Operation("POST", "/v1/plugins/{name}/enable", "Offer it again.", {200: shapes.PluginEntry}),
@@ -38,33 +40,37 @@ KEYS: Final = [
     Operation("DELETE", "/v1/keys/{key_id}", "Revoke it, and end what it has open.", {200: shapes.KeyEntry}),
 ]
 CONFIG: Final = [
-    Operation("GET", "/v1/config", "The config that is in force.", {200: dict[str, Any]}),
+    Operation("GET", "/v1/config", "The config in force; its ETag is the revision.", {200: dict[str, Any]}),
     Operation(
         "PATCH",
         "/v1/config",
-        "Change it by a JSON merge patch (RFC 7396).",
+        "A JSON merge patch; If-Match says for which revision.",
         {200: shapes.ConfigChange},
         body=dict[str, Any],
-        headers=(Query("If-Match", "The ETag of what is changed, or `*`."),),
+        headers=(_IF_MATCH,),
     ),
     Operation(
-        "POST", "/v1/config/validate", "Check a file or a patch.", {200: shapes.ConfigCheck}, body=Candidate
+        "POST",
+        "/v1/config/validate",
+        "Say what is wrong with a file or a patch, and what it would change.",
+        {200: shapes.ConfigVerdict},
+        body=Candidate,
     ),
-    Operation("GET", "/v1/config/history", "Its changes, newest first.", {200: list[shapes.Revision]}),
-    Operation("GET", "/v1/config/history/{revision}", "One of them, whole.", {200: shapes.Revision}),
+    Operation("GET", "/v1/config/history", "The revisions.", {200: list[shapes.ConfigRevision]}),
+    Operation("GET", "/v1/config/history/{revision}", "One, with its file.", {200: shapes.ConfigRevision}),
     Operation(
         "POST",
         "/v1/config/rollback",
-        "Put an earlier one in force.",
+        "Go back to one.",
         {200: shapes.ConfigChange},
         body=Target,
-        headers=(Query("If-Match", "The ETag of what is changed, or `*`."),),
+        headers=(_IF_MATCH,),
     ),
 ]
 CARE: Final = [
     *PLUGINS,
-    *CONFIG,
     *KEYS,
+    *CONFIG,
     Operation(
         "GET",
         "/v1/audit",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from apexbridge_trio.config import When
 from apexbridge_trio.protocol.openai import ErrorBody
 
 # Milliseconds since the epoch.
@@ -257,48 +258,6 @@ class Taken(Reply):
     duplicate: bool | UnsetType = UNSET
 
 
-class Changed(Reply):
-    """A key that differs, and when that counts."""
-
-    key: str
-    applied: Literal["live", "next-request", "restart"]
-
-
-class ConfigChange(Reply):
-    """What came of a change; the revision is in `ETag` too."""
-
-    revision: str
-    changed: list[Changed]
-    recorded: bool
-
-
-class ConfigFault(Reply):
-    """Something that may not be, and where."""
-
-    path: str
-    line: int | None
-    message: str
-
-
-class ConfigCheck(Reply):
-    """Whether a config may be, and what it would change, or why not."""
-
-    valid: bool
-    changed: list[Changed] | UnsetType = UNSET
-    faults: list[ConfigFault] | UnsetType = UNSET
-
-
-class Revision(Reply):
-    """A config that is or was in force."""
-
-    revision: str
-    current: bool
-    at: Millis
-    origin: str
-    changed: list[Changed]
-    diff: list[Any]
-
-
 class KeyEntry(Reply):
     """What is kept of a key; never the key."""
 
@@ -361,3 +320,51 @@ class AuditPage(Reply):
 
     entries: list[AuditEntry]
     next: int | None
+
+
+class ConfigKey(Reply):
+    """A key of the config that changes, and when that counts."""
+
+    key: str
+    applied: When
+
+
+class ConfigChange(Reply, omit_defaults=True):
+    """What came of a change of the config."""
+
+    revision: str
+    changed: list[ConfigKey]
+    recorded: bool
+    needs_restart: list[str]
+    created: str = ""
+
+
+class ConfigFault(Reply):
+    """One thing that is wrong with a config."""
+
+    path: str
+    line: int | None
+    message: str
+
+
+class ConfigVerdict(Reply, omit_defaults=True):
+    """Whether a config could be used; what it would change, or what is wrong with it."""
+
+    valid: bool
+    changed: list[ConfigKey] = []
+    message: str = ""
+    faults: list[ConfigFault] = []
+
+
+class ConfigRevision(Reply, omit_defaults=True):
+    """What was in force, since when, and who brought it; `toml` only when it is asked for alone."""
+
+    revision: str
+    current: bool
+    at: Millis
+    origin: Literal["api", "rollback", "signal", "edit", "start"]
+    by: str | None
+    address: str | None = field(name="from")
+    changed: list[ConfigKey]
+    diff: list[dict[str, Any]]
+    toml: str = ""

@@ -1,0 +1,245 @@
+"""Each room goes by a changed config as the table says; what is in flight keeps what it began with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.log import capture
+from apexbridge_trio.settings import Origin
+from tests.harness.kill import kill_at_every_step
+from tests.harness.world import content, say
+from tests.settings.house import NET_S, TOML, House, house
+
+
+def left_beside(folder: Path) -> list[str]:
+    return [one.name for one in folder.glob(".config*")]
+
+
+async def rooms(home: House, patch: Any) -> House:
+    reply = await home.patch(patch)
+    assert reply.status == 200, reply
+    return home
+
+
+async def test_rooms_that_were_handed_values_take_the_new_ones_in_the_same_step(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        hub = home.world.hub
+        await rooms(
+            home,
+            {
+                "chat": {"result_ttl_s": 7},
+                "callbacks": {"expires_s": 8},
+                "results": {"keep_days": 2},
+                "nodes": {"max_queued": 3, "heartbeat_interval_s": 4, "llm_tokens_per_day": 5},
+                "limits": {"max_connections": 6, "chats_per_minute": 9},
+                "plugins": {"timezone": "Asia/Shanghai"},
+                "triggers": [{"name": "t", "on": "node.status", "do": "notify", "text": "x"}],
+            },
+        )
+        assert (hub.backgrounds.keep_s, hub.pendings.expires_s, hub.pendings.keep_s) == (7, 8, 2 * 86_400)
+        assert (
+            hub.nodes._queue.most,
+            hub.nodes.registry.interval_s,
+            hub.nodes.config.llm_tokens_per_day,
+        ) == (3, 4, 5)
+        assert (hub.limiter.limits.max_connections, hub.limiter.limits.chats_per_minute) == (6, 9)
+        assert hub.reminders.home.key == "Asia/Shanghai"
+        assert list(hub.triggers._armed) == ["t"]
+
+
+async def test_a_chat_keeps_the_models_it_began_with_over_all_its_rounds(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        world = home.world
+        tool = world.add_tool("held", hold=True)
+        answers: list[Any] = []
+
+        async def chat() -> None:
+            body = say("held {}", "hands")
+            answers.append(await home.ask("POST", "/v1/chat/completions", body))
+
+        go = trio.Event()
+
+        async def call(arguments: dict[str, Any], context: Any) -> Any:
+            tool.started.set()
+            await go.wait()
+            return "done"
+
+        tool.call = call  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(chat)
+            await tool.started.wait()
+            old = world.hub.models.upstreams["up"]
+            new = {"name": "up", "base_url": "http://other.test/v1", "models": ["hello"]}
+            await rooms(home, {"upstreams": [new], "models": None})
+            assert world.hub.models.upstreams["up"] is not old
+            go.set()
+        assert "done" in content(answers[0])
+        assert {request.headers["x-of-mine"] for request in world.provider.requests} == {"the-header-of-mine"}
+        assert not old._relay._idle  # what it held is closed with its last answer
+        assert (await home.ask("POST", "/v1/chat/completions", say("x", "hands"))).status == 404
+        assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
+
+
+async def test_a_provider_whose_entry_is_the_same_stays_the_same(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        up = home.world.hub.models.upstreams["up"]
+        await rooms(home, {"chat": {"max_rounds": 2}, "models": []})
+        assert home.world.hub.models.upstreams["up"] is up
+
+
+async def test_plugins_come_and_go_with_the_config(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "echo"
+    folder.mkdir(parents=True)
+    (folder / "plugin.toml").write_text(
+        'name = "echo"\nversion = "1"\ndescription = "x"\ntype = "direct"\nruntime = "inline"\nentry = "echo.py"\n'
+    )
+    (folder / "echo.py").write_text("async def echo(arguments, home=None):\n    return arguments\n")
+    async with house(tmp_path) as home:
+        plugins = home.world.hub.plugins
+        with trio.fail_after(NET_S), capture():
+            moved = plugins.moved
+            await rooms(home, {"plugins": {"directories": ["mine"]}})
+            await moved.wait()
+            assert "echo" in plugins.offer.plugins, plugins.faults
+            moved = plugins.moved
+            await rooms(home, {"plugins": {"directories": []}})
+            await moved.wait()
+        assert "echo" not in plugins.offer.plugins
+        assert "calculator" in plugins.offer.plugins
+
+
+async def test_a_signal_an_edit_and_a_patch_are_one_path(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for kind, rounds in (("signal", 2), ("edit", 3)):
+            home.path.write_text(TOML.replace("= 8", f"= {rounds}"))
+            change = await home.settings.reload(Origin(kind))  # type: ignore[arg-type]
+            assert change is not None
+            assert change.applied == {"chat.max_rounds": "next-request"}
+            assert home.world.hub.config.chat.max_rounds == rounds
+        again = await home.settings.reload(Origin("signal"))
+        assert again is not None
+        assert not again.applied
+        assert [one["origin"] for one in await home.get("/v1/config/history")] == ["edit", "signal", "start"]
+        assert json.dumps(await home.get("/v1/audit")).count("config.changed") == 2
+
+
+async def test_a_bad_edit_changes_nothing_and_is_told_once_with_its_line(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        before = home.settings.current
+        home.path.write_text(TOML.replace("max_rounds", "max_round"))
+        with capture() as lines:
+            for _ in range(3):
+                assert await home.settings.reload(Origin("signal")) is None
+        assert home.settings.current is before
+        (notice,) = await home.get("/v1/notifications")
+        assert "config.toml:3: chat.max_round: unknown key; did you mean max_rounds?" in notice["message"]
+        assert notice["type"] == "alert"
+        assert str(tmp_path) not in notice["message"]
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == [
+            "the config stays as it is"
+        ] * 3
+        # The way out that needs no editor: what is in force takes the place of the refused file.
+        assert (await home.patch({"chat": {"max_rounds": 2}})).status == 412
+        assert (await home.ask("POST", "/v1/config/rollback", {"revision": before.revision})).status == 200
+        assert home.text == TOML
+
+
+@pytest.mark.parametrize("text", ["\xff", "a = [", "[chat]\nmax_rounds = 1" + "0" * 5000, "#" * 300_000])
+async def test_no_file_can_end_the_hub(text: str, tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.path.write_bytes(text.encode("latin-1"))
+        with capture():
+            assert await home.settings.reload(Origin("edit")) is None
+            home.path.unlink()
+            home.path.mkdir()
+            await home.settings.reload(Origin("edit"))
+        assert (await home.ask("GET", "/v1/config")).status == 200
+
+
+async def test_a_secret_that_was_exchanged_counts_with_the_next_signal(tmp_path: Path) -> None:
+    key = tmp_path / "up.key"
+    key.touch(mode=0o600)
+    key.write_text("sk-the-first-one")
+    text = TOML.replace("base_url", 'api_key_file = "up.key"\nbase_url')
+    async with house(tmp_path, text) as home:
+        key.write_text("sk-the-second-one")
+        change = await home.settings.reload(Origin("signal"))
+        assert change is not None
+        assert list(change.applied) == ["upstreams"]
+        await home.ask("POST", "/v1/chat/completions", say("x", "hello"))
+        assert home.world.provider.requests[0].headers["authorization"] == "Bearer sk-the-second-one"
+
+
+async def test_a_store_that_can_not_be_written_is_told_and_the_next_start_repairs_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+
+        def full(_: Any) -> None:
+            raise StoreUnusable("The hub can not write to its store now.")
+
+        home.settings._written.add = full  # type: ignore[assignment, method-assign]
+        with capture():
+            reply = await home.patch({"chat": {"max_rounds": 2}})
+        assert (reply.status, reply.json["recorded"]) == (200, False)
+    async with house(tmp_path, None) as home:
+        assert home.world.hub.config.chat.max_rounds == 2
+        assert [one["origin"] for one in await home.get("/v1/config/history")] == ["start", "start"]
+
+
+async def test_the_history_is_bounded(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("apexbridge_trio.store.config.MOST_KEPT", 3)
+    async with house(tmp_path) as home:
+        for rounds in range(1, 6):
+            await rooms(home, {"chat": {"max_rounds": rounds}})
+        assert [one["revision"].partition("-")[0] for one in await home.get("/v1/config/history")] == [
+            "6",
+            "5",
+            "4",
+        ]
+
+
+async def test_cut_before_every_step_a_change_is_whole_or_none(tmp_path: Path) -> None:
+    """What is in force, the file and the history agree after any cut."""
+    async with house(tmp_path) as home:
+        settings, wanted = home.settings, 100
+
+        async def scenario() -> None:
+            nonlocal wanted
+            wanted += 1
+            await settings.patch({"chat": {"max_rounds": wanted}}, "*", Origin("api"))
+
+        async def check(is_whole: bool) -> None:
+            rounds = settings.current.config.chat.max_rounds
+            assert rounds == wanted or not is_whole
+            assert f"max_rounds = {rounds}  # few" in home.text
+            assert settings.file.read() == settings.current.source
+            latest = settings.rows.latest()
+            assert latest is not None
+            assert latest.revision == home.revision
+            assert left_beside(tmp_path) == []
+            assert not settings._one_change.locked()
+
+        with capture():
+            assert await kill_at_every_step(scenario, check) > 3
+
+
+@pytest.mark.parametrize("step", ["file", "rename"])
+async def test_killed_between_two_steps_the_next_start_goes_by_the_file(step: str, tmp_path: Path) -> None:
+    """What SIGKILL leaves on disk at each step, and what the next hub makes of it."""
+    async with house(tmp_path) as home:
+        await rooms(home, {"chat": {"max_rounds": 5}})
+        first = home.revision
+    if step == "file":  # the new file is half written, and not renamed
+        (tmp_path / ".config.toml.new").write_text("[chat]\nmax_ro")
+    else:  # it is renamed; its revision is not in the store
+        (tmp_path / "config.toml").write_text(TOML.replace("= 8", "= 6"))
+    async with house(tmp_path, None) as home:
+        history = await home.get("/v1/config/history")
+        is_new = step != "file"
+        assert home.world.hub.config.chat.max_rounds == (6 if is_new else 5)
+        assert (home.revision != first, history[0]["revision"]) == (is_new, home.revision)
+        assert (await home.patch({"chat": {"max_rounds": 7}})).status == 200
+        assert left_beside(tmp_path) == []

@@ -4,14 +4,13 @@ RULE: nothing here waits, and time is an argument, in seconds.
 """
 
 from apexbridge_trio.limits.address import network_of, peer_of
-from apexbridge_trio.limits.limiter import LOCAL_KEY, Asker, Held, Kind, Limiter, Slot
+from apexbridge_trio.limits.limiter import Asker, Held, Kind, Limiter, Slot
 from apexbridge_trio.limits.meters import MOST_METERS, Meters
 from apexbridge_trio.limits.rate import DAY_S, Allowance, Rate, Standing
 from apexbridge_trio.limits.strikes import Strikes
 
 __all__ = [
     "DAY_S",
-    "LOCAL_KEY",
     "MOST_METERS",
     "Allowance",
     "Asker",

@@ -19,8 +19,6 @@ from apexbridge_trio.limits.strikes import Strikes
 Kind = Literal["chat", "callback", "control"]
 Slot = Literal["chats", "streams", "channels"]
 
-# All programs of this machine that bring no key are one.
-LOCAL_KEY: Final = "local"
 _NONE: Final = KeyLimits()
 # When as many are in flight as may be, one of them ends soon.
 _SOON_S: Final = 1.0

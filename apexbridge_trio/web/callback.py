@@ -32,7 +32,7 @@ from apexbridge_trio.results import is_file_name
 from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.arrival import Arrival, Receive
 from apexbridge_trio.web.door import identified, network, slowed, take
-from apexbridge_trio.web.guards import CALLBACKS, bearer
+from apexbridge_trio.web.guards import CALLBACKS, LOCAL, bearer
 from apexbridge_trio.web.reading import read_body, require_json
 
 _SAID: Final[dict[Word, str]] = {
@@ -79,7 +79,7 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     require_json(arrival)
     headers = _headers(arrival)
     if (task := _of_node(hub, arrival, address)) is not None:
-        take(hub, arrival, None, "callback")
+        take(hub, arrival, LOCAL if arrival.is_local else None, "callback")
         taken = read_callback(await read_body(receive, hub.config.callbacks.max_body_bytes))
         await _answer(arrival, address, await hub.nodes.accept(task, taken))
         return
@@ -87,7 +87,8 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     sender = _known(hub, arrival, address, is_signed=is_signed)
     if sender is None:
         _require_proof(hub, arrival, address, is_signed=is_signed)
-    take(hub, arrival, arrival.principal, "callback")
+    by_token = LOCAL if arrival.is_local and sender is not None else None
+    take(hub, arrival, arrival.principal or by_token, "callback")
     body = await read_body(receive, hub.config.callbacks.max_body_bytes)
     sender = sender or Sender(signed=_signed(hub, arrival, address.plugin, headers, body))
     taken = read_callback(body)

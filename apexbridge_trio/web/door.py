@@ -12,7 +12,7 @@ import trio
 from apexbridge_trio.errors import TooMany
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
-from apexbridge_trio.limits import LOCAL_KEY, Asker, Kind, Standing, network_of, peer_of
+from apexbridge_trio.limits import Asker, Kind, Standing, network_of, peer_of
 from apexbridge_trio.web.arrival import Arrival, header
 
 # What makes less work, not more, is never refused: who says stop is heard, however much they asked before.
@@ -46,6 +46,12 @@ def slowed(wait_s: float) -> TooMany:
 def take(hub: Hub, arrival: Arrival, principal: Principal | None, kind: Kind) -> None:
     """Count a request; its reply says how that leaves things.
 
+    Args:
+        hub: The hub.
+        arrival: The request.
+        principal: Who asks; None: it is counted by its address.
+        kind: What it is counted as.
+
     Raises:
         TooMany: There were too many of its kind.
     """
@@ -77,7 +83,7 @@ def network(hub: Hub, arrival: Arrival) -> str:
 def _asker(hub: Hub, arrival: Arrival, principal: Principal | None) -> Asker:
     if principal is not None:
         return Asker(principal.id)
-    return Asker(LOCAL_KEY) if arrival.is_local else Asker(network(hub, arrival), has_key=False)
+    return Asker(network(hub, arrival), has_key=False)
 
 
 def _headers(standing: Standing, now: float) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from apexbridge_trio.config import Auth
-from apexbridge_trio.errors import Forbidden, NotFound, Unauthenticated
+from apexbridge_trio.errors import ApexError, Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.redaction import redact
@@ -72,10 +72,14 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
             "This key is not known here. Make one with: apexbridge keys create --scope chat"
         )
     needed = scopes_of(path)
+    refusal: ApexError | None = None
+    if principal is None and needed != frozenset():
+        principal, refusal = _local(hub.config.auth, arrival, path)
+    # Only now: a page of another site must not use up what the programs of this machine may ask for.
     if kind := kind_of(arrival.scope["method"], path):
         take(hub, arrival, principal, kind)
-    if principal is None and needed != frozenset():
-        principal = _local(hub.config.auth, arrival, path)
+    if refusal is not None:
+        raise refusal
     if needed is None:
         raise NotFound(nothing_at(path))
     if principal and needed and not needed & principal.scopes:
@@ -107,15 +111,15 @@ def bearer(arrival: Arrival) -> str | None:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _local(auth: Auth, arrival: Arrival, path: str) -> Principal:
+def _local(auth: Auth, arrival: Arrival, path: str) -> tuple[Principal | None, ApexError | None]:
+    """Return who asks without a key, or why nobody may."""
     if arrival.is_local and auth.loopback == "chat":
         if fault := foreign(auth, arrival):
-            raise fault
+            return None, fault
         if is_keyless(path) or not _is_known(path):
-            return LOCAL
-    raise Unauthenticated(
-        "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"
-    )
+            return LOCAL, None
+    message = "A key is needed: Authorization: Bearer <key>. Make one with: apexbridge keys create"
+    return None, Unauthenticated(message)
 
 
 def require_watcher(hub: Hub, arrival: Arrival) -> None:

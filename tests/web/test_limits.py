@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from apexbridge_trio.config import KeyLimits, Limits
+from apexbridge_trio.plugins import CallContext, Later, Pending
 from tests.harness.client import listening
 from tests.harness.node import FakeNode, key_for
 from tests.harness.wire import Reply
@@ -120,6 +121,43 @@ class TestRates:
             assert (await ask_from(world, far, "GET", "/v1/models")).status == 429
             assert (await ask_from(world, AWAY, "GET", "/v1/models")).status == 401
             assert (await world.ask("GET", "/v1/models")).headers["x-ratelimit-limit"] == "3000"
+
+    async def test_a_page_of_another_site_uses_up_nothing_of_this_machines(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path, quota={"chats_per_minute": 1, "keyless_per_minute": 2}) as world:
+            for status in (403, 403, 429):
+                reply = await world.chat(say("x", "hello"), "Origin: https://evil.example")
+                assert reply.status == status
+            assert (await world.chat(say("x", "hello"))).status == 200
+            assert (await world.chat(say("x", "hello"))).status == 429
+
+    async def test_results_of_plugins_here_are_counted_apart_from_what_proves_nothing(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path, quota={"callbacks_per_minute": 2, "keyless_per_minute": 1}) as world:
+            later = world.add_tool("later")
+            later.later = Later(wait_s=900.0)
+            addresses: list[Any] = []
+
+            async def call(_arguments: Any, context: CallContext) -> Any:
+                addresses.append(context.callback)
+                await trio.lowlevel.checkpoint()
+                return Pending("song-1")
+
+            later.call = call  # type: ignore[method-assign, assignment]
+            async with world.client() as client:
+                await client.chat(say("later {}", "hands"))
+                await trio.sleep(0.001)
+                path, done = "/plugin-callback/test/song-1", {"status": "success", "output": 1}
+                for status in (401, 429):
+                    signed = await world.ask("POST", path, done, "webhook-id: m", "webhook-signature: v1,x")
+                    assert signed.status == status
+                progress = {"status": "progress", "progress": 0.5}
+                own = f"/plugin-callback/~{addresses[0].token}/test/song-1"
+                replies = [await world.ask("POST", own, said) for said in (progress, done, done)]
+                assert [reply.status for reply in replies] == [200, 200, 429]
+                assert (await client.reply()).status == 200
 
     async def test_a_change_counts_at_once(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path, quota={"chats_per_minute": 3}) as world:

@@ -64,6 +64,7 @@ def test_the_socket_is_where_the_shipped_config_listens() -> None:
 def test_all_that_is_for_a_service_is_in_the_unit() -> None:
     said = {line.partition("=")[0]: line.partition("=")[2] for line in HUB.read_text("utf-8").splitlines()}
     wanted = {"Type": "notify", "StateDirectory": "apexbridge", "OOMPolicy": "continue", "LimitCORE": "0"}
+    wanted["ExecReload"] = "/bin/kill -HUP $MAINPID"
     assert {name: said.get(name) for name in wanted} == wanted
     for name in ("WatchdogSec", "MemoryMax", "TasksMax", "LimitNOFILE", "#LoadCredential", "Requires"):
         assert said.get(name), name

@@ -20,7 +20,7 @@ ORDER = [
     {"config", "clock"},
     {"store", "histogram"},
     {"identity", "results", "journal", "limits"},
-    {"origin"},
+    {"origin", "links"},
     {"flights", "circuit", "ledger", "events", "audit", "logs", "openings", "backup"},
     {"relay", "plugins", "measures", "keyring", "tracing"},
     {"upstream", "intents", "pending", "nodes", "notices"},

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
-from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 from apexbridge_trio.clients.chatting import answer_chat
 from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TaskSettled, TooMany
@@ -23,8 +22,8 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Rate
+from apexbridge_trio.links import SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.nodes.link import POLICY, SLOW_READER, Socket
 from apexbridge_trio.protocol.client import (
     Ack,
     ChatAsked,
@@ -44,8 +43,6 @@ MAX_FRAME_BYTES: Final = 1024 * 1024
 MOST_ASKED: Final = 32
 # A frame of 60 bytes may bring back 2 MiB; one that asks for more is refused, and only it.
 RESUMES_A_MINUTE: Final = 60
-# So many frames are taken before others get their turn.
-FRAMES_A_TURN: Final = 16
 
 log = get_logger("clients")
 
@@ -97,7 +94,7 @@ class ClientLink:
             Ping: lambda _: self._say("pong", {}),
         }
 
-    async def run(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    async def run(self, receive: Receive) -> None:
         """Serve the connection until it ends, from either side.
 
         Cancellation: as any other end; its chats end with it, and it is told nothing more.
@@ -107,26 +104,17 @@ class ClientLink:
                 self._socket.limit(MAX_FRAME_BYTES)
                 self._welcome()
                 async with trio.open_nursery() as self._nursery:
-                    await self._read(receive)
+                    await hear(receive, self._take)
                     self._nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._nursery = None
             self._subscription.close()
 
-    def end(self, reason: str) -> None:
-        """End the connection, because who is on it may not be here any more."""
-        self.code, self.reason = POLICY, reason
+    def end(self, code: int, reason: str) -> None:
+        """End the connection from this side; it is told nothing more."""
+        self.code, self.reason = code, reason
         self._subscription.close()
         self._scope.cancel(reason=reason)
-
-    async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        frames = 0
-        while (message := await receive())["type"] != "websocket.disconnect":
-            if message["type"] == "websocket.receive":
-                self._take(message.get("text") or message.get("bytes") or b"")
-                frames += 1
-            if frames % FRAMES_A_TURN == 0:
-                await checkpoint()
 
     def _take(self, text: str | bytes) -> None:
         try:

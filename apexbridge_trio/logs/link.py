@@ -6,13 +6,13 @@ server (`limits.send_timeout_s`). The reason it ended with goes into the one lin
 channel says nothing per line, so that no line begets another.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 import trio
 from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 from apexbridge_trio.ids import new_id
+from apexbridge_trio.links import SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.logs.logs import Logs
 from apexbridge_trio.logs.reader import Reader
 from apexbridge_trio.protocol.frames import ConnectionAck, FrameInvalid, frame, read_envelope
@@ -24,28 +24,6 @@ MAX_FRAME_BYTES: Final = 64 * 1024
 FRAME_WEIGHT: Final = 20
 # What viewers in the field know the acknowledgement by, and do not show.
 LEGACY_WELCOME: Final = "WebSocket connection successful for VCPLog."
-# RFC 6455, 7.4.1.
-SLOW_READER: Final = 1013
-
-
-class Socket(Protocol):
-    """What a viewer's connection needs of a WebSocket, beside what ASGI has."""
-
-    def limit(self, max_bytes: int) -> None:
-        """Bound what the peer may send at a time."""
-        ...
-
-    def slow(self, messages: int) -> None:
-        """Read the peer as if it had sent so many messages more."""
-        ...
-
-    def post(self, text: bytes) -> bool:
-        """Send a text message without waiting; False if the peer leaves too much unread."""
-        ...
-
-    async def send_all(self, texts: Sequence[bytes]) -> None:
-        """Send text messages, and wait until the peer has taken them."""
-        ...
 
 
 class LogLink:
@@ -56,21 +34,23 @@ class LogLink:
         reader: What is told; left when this ends.
         socket: The connection's.
         server_id: The hub's.
+        now_ms: When it comes, for its acknowledgement.
 
     Attributes:
         code: What the connection is closed with, and `reason` why.
     """
 
-    def __init__(self, logs: Logs, reader: Reader, socket: Socket, server_id: str) -> None:
+    def __init__(self, logs: Logs, reader: Reader, socket: Socket, server_id: str, now_ms: int) -> None:
         self._logs = logs
         self._reader = reader
         self._socket = socket
         self._server_id = server_id
+        self._now_ms = now_ms
         self._scope = trio.CancelScope()
         self.code = 1000
         self.reason = "the viewer has gone"
 
-    async def run(self, receive: Callable[[], Awaitable[dict[str, Any]]], now_ms: int) -> None:
+    async def run(self, receive: Receive) -> None:
         """Serve the connection until it ends, from either side.
 
         Cancellation: as any other end; it is told nothing more.
@@ -78,10 +58,10 @@ class LogLink:
         try:
             with self._scope:
                 self._socket.limit(MAX_FRAME_BYTES)
-                self._post(self._welcome(now_ms))
+                self._post(self._welcome())
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, name="log lines out")
-                    await self._read(receive)
+                    await hear(receive, self._take)
                     nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._logs.leave(self._reader)
@@ -90,12 +70,6 @@ class LogLink:
         while frames := await self._reader.take():
             await self._socket.send_all(frames)
             await checkpoint()  # what is taken at once must still let others have their turn
-
-    async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        while (message := await receive())["type"] != "websocket.disconnect":
-            if message["type"] == "websocket.receive":
-                self._take(message.get("text") or message.get("bytes") or b"")
-            await checkpoint()
 
     def _take(self, text: str | bytes) -> None:
         self._socket.slow(FRAME_WEIGHT)
@@ -113,10 +87,10 @@ class LogLink:
         if not self._socket.post(text):
             self.end(SLOW_READER, "it did not read what it was sent")
 
-    def _welcome(self, now_ms: int) -> bytes:
+    def _welcome(self) -> bytes:
         is_legacy = self._reader.style.kind == "vcp_log"
         said = LEGACY_WELCOME if is_legacy else "Connected."
-        ack = ConnectionAck(new_id("conn"), self._server_id, said, now_ms)
+        ack = ConnectionAck(new_id("conn"), self._server_id, said, self._now_ms)
         if not is_legacy:
             return frame(ack)
         return encode({"type": "connection_ack", "message": said, "data": ack})

@@ -9,7 +9,7 @@
 What is decided is decided synchronously, in memory; what is told is on disk before.
 """
 
-from apexbridge_trio.nodes.link import NodeLink, Socket
+from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.llm import Said
 from apexbridge_trio.nodes.node import Node, described
 from apexbridge_trio.nodes.nodes import Nodes
@@ -24,7 +24,6 @@ __all__ = [
     "NodeTool",
     "Nodes",
     "Said",
-    "Socket",
     "Wanted",
     "described",
     "fault_of",

@@ -8,13 +8,13 @@ model's answers it asks for that serve no task run in the link's nursery, and en
 import time
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
+from apexbridge_trio.links import POLICY, SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.protocol.channel import (
@@ -52,37 +52,12 @@ if TYPE_CHECKING:
 MAX_FIRST_BYTES: Final = 64 * 1024
 # A VCP node's first frame holds the whole manifests of all its plugins.
 MAX_FIRST_VCP_BYTES: Final = 4 * 1024 * 1024
-# So many frames are taken before others get their turn; each takes some tens of microseconds.
-FRAMES_A_TURN: Final = 16
 # What a message that nobody wants weighs, in messages: some fifty a second are taken of a flood.
 UNWANTED_WEIGHT: Final = 20
 # Heartbeats that follow each other faster are no signs of life, but a flood.
 SOON_S: Final = 0.1
-# WebSocket close codes (RFC 6455, 7.4.1).
-POLICY: Final = 1008
-SLOW_READER: Final = 1013
 
 log = get_logger("nodes")
-
-
-class Socket(Protocol):
-    """What a link needs of a WebSocket, beside what ASGI has."""
-
-    def post(self, text: bytes) -> bool:
-        """Send a text message without waiting; False if the peer leaves too much unread."""
-        ...
-
-    def limit(self, max_bytes: int) -> None:
-        """Bound what the peer may send at a time."""
-        ...
-
-    def slow(self, messages: int) -> None:
-        """Read the peer as if it had sent so many messages more."""
-        ...
-
-    async def answers(self, within_s: float) -> bool:
-        """Ping the peer, and tell whether it was heard in time."""
-        ...
 
 
 class NodeLink:
@@ -133,7 +108,7 @@ class NodeLink:
         """Whether the node speaks the VCP dialect."""
         return isinstance(self._dialect, VcpEnd)
 
-    async def run(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    async def run(self, receive: Receive) -> None:
         """Serve the connection until it ends, from either side.
 
         Cancellation: as any other end; the node is offline when this returns.
@@ -146,7 +121,7 @@ class NodeLink:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    await self._read(receive)
+                    await hear(receive, self._take)
                     self.code, self.reason = 1000, "the node has gone"
                     self._nursery.cancel_scope.cancel(reason="the node has gone")
             is_ours = False
@@ -155,15 +130,6 @@ class NodeLink:
             for scope in self.answers.values():  # those of tasks run in the tasks' nurseries
                 scope.cancel(reason="the node has gone")
             self._nodes.registry.leave(self, "the hub is about to end" if is_ours else self.reason)
-
-    async def _read(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        frames = 0
-        while (message := await receive())["type"] != "websocket.disconnect":
-            if message["type"] == "websocket.receive":
-                self._take(message.get("text") or message.get("bytes") or b"")
-                frames += 1
-            if frames % FRAMES_A_TURN == 0:
-                await checkpoint()
 
     def _take(self, text: str | bytes) -> None:
         if self._scope.cancel_called:  # it has ended; what the peer had sent already counts no more

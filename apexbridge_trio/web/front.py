@@ -8,8 +8,8 @@ import trio
 from apexbridge_trio.errors import ApexError, KeyEnded
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.links import POLICY
 from apexbridge_trio.log import bind, get_logger
-from apexbridge_trio.nodes.link import POLICY
 from apexbridge_trio.origin import doing
 from apexbridge_trio.tracing import came_with
 from apexbridge_trio.web.api import build_api

@@ -7,6 +7,8 @@ is let in and then closed tries again every second, for ever.
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -14,10 +16,10 @@ from apexbridge_trio.clients import ClientLink
 from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.links import POLICY, Link
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.logs import LogLink, Style
 from apexbridge_trio.nodes import NodeLink
-from apexbridge_trio.nodes.link import POLICY
 from apexbridge_trio.origin import doing
 from apexbridge_trio.web.arrival import Arrival, Receive, Send
 from apexbridge_trio.web.asking import EventQuery, wanted_lines
@@ -28,21 +30,34 @@ from apexbridge_trio.web.reading import narrowed
 NODE_PATHS: Final = ("/abp-distributed-server", "/distributed-server", "/vcp-distributed-server")
 CLIENT_PATHS: Final = ("/abp-client", "/client")
 LOG_PATHS: Final = ("/ABPlog", "/log", "/VCPlog")
-DEPRECATED: Final = "/vcp-distributed-server"
-DEPRECATED_LOG: Final = "/VCPlog"
+_DEPRECATED: Final = {
+    "/vcp-distributed-server": "a node uses a deprecated path; use /abp-distributed-server",
+    "/VCPlog": "a log viewer uses a deprecated path; use /ABPlog",
+}
 SUBPROTOCOL: Final = "apexbridge.v1"
 _KEY_NAMES: Final = ("VCP_Key=", "ABP_Key=")
 _BEARER: Final = "bearer."
-_MADE_WITH: Final = {
-    "node": "apexbridge nodes invite NAME",
-    "chat": "apexbridge keys create --scope chat",
-    "logs": "apexbridge keys create --scope logs",
-}
 # Where the server puts its socket; see `serving.websocket`.
 _EXTENSION: Final = "apexbridge.socket"
 
 log = get_logger("channel")
 _told: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a key must allow for a channel.
+
+    Attributes:
+        deed: What that is, in a refusal.
+        made_with: How such a key is made.
+        also: Another scope that allows it.
+    """
+
+    scope: str
+    deed: str
+    made_with: str
+    also: str = ""
 
 
 async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> None:
@@ -62,80 +77,94 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
         TooMany: It comes too often, or its address had too many wrong keys.
     """
     path, key = _split(arrival.scope["path"])
-    if path in CLIENT_PATHS:
-        arrival.principal = _admitted(hub, arrival, key, "chat", "listen and chat here")
-        with hub.limiter.hold_channel(arrival.principal.id):
-            await _serve_client(hub, arrival, receive, send)
-        return
-    if path in LOG_PATHS:
-        arrival.principal = _admitted(hub, arrival, key, "logs", "read the log", also="admin")
-        with hub.limiter.hold_channel(arrival.principal.id):
-            await _serve_log(hub, arrival, receive, send, is_legacy=path == DEPRECATED_LOG)
-        return
-    if path not in NODE_PATHS:
+    if path not in _CHANNELS:
         raise NotFound("There is no channel at this path.")
-    arrival.principal = principal = _admitted(hub, arrival, key, "node", "join as a node")
-    if path == DEPRECATED:
-        _tell_once(principal, "a node uses a deprecated path; use /abp-distributed-server")
+    need, serve = _CHANNELS[path]
+    arrival.principal = principal = _admitted(hub, arrival, key, need)
+    if path in _DEPRECATED:
+        _tell_once(principal, _DEPRECATED[path])
     with hub.limiter.hold_channel(principal.id):
-        socket = await _accepted(arrival, receive, send)
-        link = NodeLink(hub.nodes, socket, principal, is_vcp_path=path == DEPRECATED)
-        arrival.opening.end = partial(link.end, POLICY)
-        with doing(principal):
-            await link.run(receive)
-        arrival.notes |= {"node": link.node.id if link.node else None, "ended": link.reason}
-        await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+        await serve(_Asked(hub, arrival, principal, receive, send, path))
 
 
-async def _serve_client(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> None:
-    """Serve a client's device; it may say on coming what it had last, and what it wants to be told.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A channel that somebody may have, and where it is asked for."""
 
-    Raises:
-        ApexError: Why it is not let in.
-    """
-    assert arrival.principal is not None
-    reader = narrowed(arrival.principal, arrival, None, None)
-    asked = EventQuery.of(arrival)
-    if hub.flights.is_draining:
-        raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
-    socket = await _accepted(arrival, receive, send)
-    link = ClientLink(hub, socket, reader, position=asked.position, kinds=asked.kinds, device=asked.device)
-    arrival.opening.end = link.end
+    hub: Hub
+    arrival: Arrival
+    principal: Principal
+    receive: Receive
+    send: Send
+    path: str
+
+    def reader(self) -> Principal:
+        """Return who listens, within the tenant and family that they name.
+
+        Raises:
+            ApexError: They may not, or the hub is about to end.
+        """
+        if self.hub.flights.is_draining:
+            raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
+        return narrowed(self.principal, self.arrival, None, None)
+
+    async def run(self, link: Link) -> None:
+        """Serve a connection whose upgrade was answered, and close it."""
+        self.arrival.opening.end = partial(link.end, POLICY)
+        await link.run(self.receive)
+        self.arrival.notes["ended"] = link.reason
+        await self.send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+
+    async def accepted(self) -> Any:
+        """Answer the upgrade, and return the socket."""
+        await self.receive()  # websocket.connect
+        self.arrival.status = 101
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.arrival.scope["subprotocols"] else None
+        await self.send({"type": "websocket.accept", "subprotocol": subprotocol})
+        return self.arrival.scope["extensions"][_EXTENSION]
+
+
+async def _serve_node(asked: _Asked) -> None:
+    socket = await asked.accepted()
+    link = NodeLink(asked.hub.nodes, socket, asked.principal, is_vcp_path=asked.path in _DEPRECATED)
+    with doing(asked.principal):
+        await asked.run(link)
+    asked.arrival.notes["node"] = link.node.id if link.node else None
+
+
+async def _serve_client(asked: _Asked) -> None:
+    """Serve a client's device; it may say on coming what it had last, and what it wants to be told."""
+    reader, wanted = asked.reader(), EventQuery.of(asked.arrival)
+    link = ClientLink(
+        asked.hub,
+        await asked.accepted(),
+        reader,
+        position=wanted.position,
+        kinds=wanted.kinds,
+        device=wanted.device,
+    )
     with doing(reader if "admin" not in reader.scopes else None):  # who may interrupt what is another's
-        await link.run(receive)
-    arrival.notes |= {"ended": link.reason}
-    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+        await asked.run(link)
 
 
-async def _serve_log(hub: Hub, arrival: Arrival, receive: Receive, send: Send, *, is_legacy: bool) -> None:
-    """Serve a log viewer; in its query it says what of the log it wants.
-
-    Raises:
-        ApexError: Why it is not let in.
-    """
-    assert arrival.principal is not None
-    who = narrowed(arrival.principal, arrival, None, None)
-    wanted = wanted_lines(arrival)
-    if hub.flights.is_draining:
-        raise Draining("The hub is about to end; come again in a moment.", retry_after_s=5)
-    if is_legacy:
-        _tell_once(who, "a log viewer uses a deprecated path; use /ABPlog")
-    socket = await _accepted(arrival, receive, send)
-    style = Style("vcp_log" if is_legacy else "abp_log", is_whole="admin" in who.scopes)
+async def _serve_log(asked: _Asked) -> None:
+    """Serve a log viewer; in its query it says what of the log it wants."""
+    hub, who, wanted = asked.hub, asked.reader(), wanted_lines(asked.arrival)
+    socket = await asked.accepted()
+    style = Style("vcp_log" if asked.path in _DEPRECATED else "abp_log", is_whole="admin" in who.scopes)
     reader = hub.logs.read(who, wanted, style)
-    link = LogLink(hub.logs, reader, socket, hub.nodes.server_id)
-    await link.run(receive, hub.events.now_ms())
-    arrival.notes |= {"ended": link.reason, "lines_missed": reader.missed}
-    await send({"type": "websocket.close", "code": link.code, "reason": link.reason[:100]})
+    await asked.run(LogLink(hub.logs, reader, socket, hub.nodes.server_id, hub.events.now_ms()))
+    asked.arrival.notes["lines_missed"] = reader.missed
 
 
-async def _accepted(arrival: Arrival, receive: Receive, send: Send) -> Any:
-    """Answer the upgrade, and return the socket."""
-    await receive()  # websocket.connect
-    arrival.status = 101
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in arrival.scope["subprotocols"] else None
-    await send({"type": "websocket.accept", "subprotocol": subprotocol})
-    return arrival.scope["extensions"][_EXTENSION]
+_NODE: Final = Need("node", "join as a node", "apexbridge nodes invite NAME")
+_CLIENT: Final = Need("chat", "listen and chat here", "apexbridge keys create --scope chat")
+_LOG: Final = Need("logs", "read the log", "apexbridge keys create --scope logs", also="admin")
+_CHANNELS: Final[dict[str, tuple[Need, Callable[[_Asked], Awaitable[None]]]]] = {
+    **dict.fromkeys(NODE_PATHS, (_NODE, _serve_node)),
+    **dict.fromkeys(CLIENT_PATHS, (_CLIENT, _serve_client)),
+    **dict.fromkeys(LOG_PATHS, (_LOG, _serve_log)),
+}
 
 
 def _split(path: str) -> tuple[str, str | None]:
@@ -147,18 +176,16 @@ def _split(path: str) -> tuple[str, str | None]:
     return path.rstrip("/"), None
 
 
-def _admitted(
-    hub: Hub, arrival: Arrival, key: str | None, scope: str, deed: str, *, also: str = ""
-) -> Principal:
+def _admitted(hub: Hub, arrival: Arrival, key: str | None, need: Need) -> Principal:
     key = key or bearer(arrival) or _offered(arrival)
     if not key:
         raise Unauthenticated("A channel needs a key: Authorization: Bearer <key>.")
     principal = identified(hub, arrival, key)
     if principal is None:
-        raise Unauthenticated(f"This key is not known here. Make one with: {_MADE_WITH[scope]}")
-    if not principal.scopes & {scope, also}:
-        needed = f"{scope} or {also}" if also else scope
-        raise Forbidden(f"This key may not {deed}; it needs the scope {needed}.")
+        raise Unauthenticated(f"This key is not known here. Make one with: {need.made_with}")
+    if not principal.scopes & {need.scope, need.also}:
+        needed = f"{need.scope} or {need.also}" if need.also else need.scope
+        raise Forbidden(f"This key may not {need.deed}; it needs the scope {needed}.")
     take(hub, arrival, principal, "control")
     return principal
 

@@ -356,6 +356,9 @@ class HeldSocket:
         self.taken += map(json.loads, texts)
         self.sent = 0
 
+    async def answers(self, within_s: float) -> bool:
+        raise AssertionError
+
 
 @asynccontextmanager
 async def held_link(wanted: Wanted | None = None) -> AsyncIterator[tuple[Logs, Any, HeldSocket]]:
@@ -365,8 +368,8 @@ async def held_link(wanted: Wanted | None = None) -> AsyncIterator[tuple[Logs, A
             await nursery.start(logs.run)
             socket, (say_so, heard) = HeldSocket(), trio.open_memory_channel[dict[str, Any]](10)
             reader = logs.read(HOUSE, wanted or Wanted(), Style())
-            link = LogLink(logs, reader, socket, "hub_1")
-            nursery.start_soon(link.run, heard.receive, 0)
+            link = LogLink(logs, reader, socket, "hub_1", 0)
+            nursery.start_soon(link.run, heard.receive)
             yield logs, reader, socket
             await say_so.send({"type": "websocket.disconnect"})
             while len(logs):
@@ -433,10 +436,10 @@ async def test_nothing_grows_behind_a_viewer_that_never_reads(autojump_clock):
 async def test_a_viewer_that_floods_and_never_reads_is_closed(autojump_clock):
     async with held_link() as (logs, _reader, socket):
         socket.sent = 1000
-        link = LogLink(logs, logs.read(HOUSE, Wanted(), Style()), socket, "hub_1")
+        link = LogLink(logs, logs.read(HOUSE, Wanted(), Style()), socket, "hub_1", 0)
         say_so, heard = trio.open_memory_channel[dict[str, Any]](10)
         await say_so.send({"type": "websocket.receive", "text": "no json"})
-        await link.run(heard.receive, 0)
+        await link.run(heard.receive)
         assert link.code == 1013
 
 

@@ -1,6 +1,7 @@
 """Nodes that lie, flood, dawdle and steal; the others do not notice."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,9 @@ class FullSocket:
         raise AssertionError
 
     async def answers(self, within_s: float) -> bool:
+        raise AssertionError
+
+    async def send_all(self, texts: Sequence[bytes]) -> None:
         raise AssertionError
 
 

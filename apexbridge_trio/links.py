@@ -1,0 +1,73 @@
+"""What the live connections of all channels have in common.
+
+A link's reader only reads: it hands each message on, and waits for nothing but the next one, or a peer
+that leaves is not seen.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
+
+# WebSocket close codes (RFC 6455, 7.4.1).
+POLICY: Final = 1008
+SLOW_READER: Final = 1013
+
+# Frames that have come already are taken in turns, so that a flood of one peer lets the others have theirs.
+FRAMES_A_TURN: Final = 16
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class Socket(Protocol):
+    """What a link needs of a WebSocket, beside what ASGI has."""
+
+    def post(self, text: bytes) -> bool:
+        """Send a text message without waiting; False if the peer leaves too much unread."""
+        ...
+
+    async def send_all(self, texts: Sequence[bytes]) -> None:
+        """Send text messages, and wait until the peer has taken them."""
+        ...
+
+    def limit(self, max_bytes: int) -> None:
+        """Bound what the peer may send at a time."""
+        ...
+
+    def slow(self, messages: int) -> None:
+        """Read the peer as if it had sent so many messages more."""
+        ...
+
+    async def answers(self, within_s: float) -> bool:
+        """Ping the peer, and tell whether it was heard in time."""
+        ...
+
+
+class Link(Protocol):
+    """One live connection.
+
+    Attributes:
+        code: What it is closed with, once `run` has returned; `reason` says why it ended.
+    """
+
+    code: int
+    reason: str
+
+    async def run(self, receive: Receive) -> None:
+        """Serve it until it ends, from either side."""
+        ...
+
+    def end(self, code: int, reason: str) -> None:
+        """End it from this side, without waiting."""
+        ...
+
+
+async def hear(receive: Receive, take: Callable[[str | bytes], None]) -> None:
+    """Hand each message of the peer to `take`, until the peer has gone."""
+    frames = 0
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if message["type"] == "websocket.receive":
+            take(message.get("text") or message.get("bytes") or b"")
+            frames += 1
+        if frames % FRAMES_A_TURN == 0:
+            await checkpoint()

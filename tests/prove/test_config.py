@@ -26,8 +26,11 @@ STREAMS = 200
 CHANGES = 500
 EVERY_S = 0.02
 LIMITS = "[limits]\nmax_connections = 3000\nchats_per_minute = 0\ncontrol_per_minute = 0\nconcurrent_chats = 0\nconcurrent_streams = 0\n"
-# Two rounds of a tool, then the answer: three requests to the provider in one stream.
-ASKED = 'calculator {"expression": "6*7"}'
+# Half of the streams have two rounds with a tool (one that needs no process) between, half last 2 s.
+ASKED = "clock_now {}"
+WORDS, WORD_MS = 8, 250
+# What a person does between two questions; so the machine is not just busy with chats.
+THINKS_S = 4.0
 
 
 def pair(number: int, url: str) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def pair(number: int, url: str) -> dict[str, Any]:
         "headers": {"X-Config": str(number)},
     }
     model = {"id": "paired", "upstream": "up", "name": "tools", "tools": "all", "system": f"config {number}"}
-    return {"upstreams": [upstream], "models": [model], "chat": {"max_rounds": 4}}
+    slow = {"id": "slow", "upstream": "up", "name": f"stream:{WORDS}:{WORD_MS}", "system": f"config {number}"}
+    return {"upstreams": [upstream], "models": [model, slow], "chat": {"max_rounds": 4}}
 
 
 @dataclass
@@ -71,15 +75,16 @@ class Storm:
         peer = Peer(await trio.open_tcp_stream("127.0.0.1", int(self.home.hub.url.rpartition(":")[2])))
         while not self.is_over or turn == 0:
             turn += 1
-            await self.chat(peer, f"s{number}t{turn}")
+            await self.chat(peer, f"s{number}t{turn}", is_slow=number % 2 == 1)
+            await trio.sleep(THINKS_S * (not self.is_over))
         await peer.stream.aclose()
 
-    async def chat(self, peer: Peer, mark: str) -> None:
+    async def chat(self, peer: Peer, mark: str, *, is_slow: bool) -> None:
         body = {
-            "model": "paired",
+            "model": "slow" if is_slow else "paired",
             "stream": True,
             "user": mark,
-            "messages": [{"role": "user", "content": f"{ASKED}"}],
+            "messages": [{"role": "user", "content": ASKED}],
         }
         data = json.dumps(body).encode()
         key = self.home.admin.headers["Authorization"]
@@ -87,12 +92,9 @@ class Storm:
         await peer.send(head.encode() + data)
         reply = await peer.reply()
         text = reply.body.decode()
-        if (
-            reply.status != 200
-            or not text.rstrip().endswith("data: [DONE]")
-            or "42" not in text
-            or '"error"' in text
-        ):
+        last = f"w{WORDS - 1} " if is_slow else "weekday"
+        is_whole = reply.status == 200 and text.rstrip().endswith("data: [DONE]") and last in text
+        if not is_whole or "tool_timeout" in text or '"error"' in text:
             self.told.broken.append(f"{mark}: {reply.status} {text[-300:]}")
         self.told.answered += 1
 

@@ -37,7 +37,7 @@ def test_serve_hands_over_what_is_in_force(runs: list[dict[str, Any]], tmp_path:
     assert ran.code == 7
     (seen,) = runs
     assert seen["config"].server.bind == "127.0.0.1:1"
-    assert (seen["config_path"], seen["state"], seen["bind"]) == (state / "config.toml", state, "127.0.0.1:0")
+    assert (seen["source"].path, seen["state"], seen["bind"]) == (state / "config.toml", state, "127.0.0.1:0")
 
 
 def test_serve_does_not_start_with_what_is_wrong(

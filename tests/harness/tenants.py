@@ -12,7 +12,7 @@ import random
 import re
 import statistics
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -60,6 +60,8 @@ class Tenant:
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     remaining: dict[str, tuple[float, int]] = field(default_factory=dict)
     is_limited: bool = False
+    # What it has asked for of others: its own log says so, as far back as a log goes.
+    asked: deque[str] = field(default_factory=lambda: deque(maxlen=2000))
 
     def know(self, kind: str, name: str) -> None:
         self.ids[kind] = [*self.ids[kind][1 - _RECENT :], name]
@@ -114,6 +116,7 @@ class Tenants:
     ) -> Reply:
         """Ask as a tenant; the whole reply is looked at."""
         key = f"Authorization: Bearer {tenant.keys['all']}"
+        tenant.asked.extend((asked,) if asked else ())
         reply = await tenant.wire.ask(method, path, body, key, *headers)
         self.check(tenant, f"{reply.headers} {reply.body.decode()}", (asked,) if asked else ())
         self.count(tenant, path, reply)
@@ -133,8 +136,11 @@ class Tenants:
         tenant.remaining[kind] = now, left
         assert reply.status != 429 or tenant.is_limited, reply.body
 
-    async def same(self, kind: str, theirs: str, unknown: str, ask: Callable[[str], Awaitable[Any]]) -> None:
+    async def same(
+        self, tenant: Tenant, kind: str, theirs: str, unknown: str, ask: Callable[[str], Awaitable[Any]]
+    ) -> None:
         """Ask for what is another's and for what is nobody's, in any order: the answers are the same."""
+        tenant.asked.extend((theirs, unknown))
         answers, took = {}, {}
         names = [theirs, unknown]
         self.random.shuffle(names)
@@ -316,8 +322,8 @@ async def _probe_live(all_: Tenants, asker: Tenant, name: str) -> None:
     async def look(one: str) -> Reply:
         return await all_.ask(asker, "GET", f"/v1/requests/{one}", asked=one)
 
-    await all_.same("live request, interrupt", name, unknown, interrupt)
-    await all_.same("live request, look", name, unknown, look)
+    await all_.same(asker, "live request, interrupt", name, unknown, interrupt)
+    await all_.same(asker, "live request, look", name, unknown, look)
 
 
 async def _node_task(all_: Tenants, tenant: Tenant) -> None:
@@ -381,6 +387,17 @@ async def _lists(all_: Tenants, tenant: Tenant) -> None:
         assert reply.json == []
 
 
+async def _logs(all_: Tenants, tenant: Tenant) -> None:
+    """A tenant's log is of its own work; what it has asked for of others it has said itself."""
+    level = all_.random.choice(["", "&level=debug"])
+    key = f"Authorization: Bearer {tenant.keys['all']}"
+    reply = await tenant.wire.ask("GET", f"/v1/logs?follow=false{level}", None, key)
+    assert reply.status == 200, reply
+    all_.count(tenant, "/v1/logs", reply)
+    assert b"data: " in reply.body, "its last request at least is in it"
+    all_.check(tenant, reply.body.decode(), tuple(sorted(set(tenant.asked), key=len, reverse=True)))
+
+
 async def _reminder(all_: Tenants, tenant: Tenant) -> None:
     text = all_.word(tenant)
     action = all_.random.choice([{"notify": True}, {"chat": text}, None])
@@ -435,7 +452,7 @@ async def _tenant_header(all_: Tenants, tenant: Tenant) -> None:
         return await all_.ask(tenant, "GET", "/v1/requests", None, f"X-Tenant-Id: {one}", asked=one)
 
     theirs = f"t-{all_.other(tenant).mark}"
-    await all_.same("tenant header", theirs, nobodys(theirs), name)
+    await all_.same(tenant, "tenant header", theirs, nobodys(theirs), name)
 
 
 # What is another's, and what is nobody's.
@@ -488,7 +505,7 @@ async def _probe(all_: Tenants, tenant: Tenant) -> None:
         sent = None if body is None else json.loads(text)
         return await all_.ask(tenant, method, path.format(name), sent, asked=name)
 
-    await all_.same(kind, *found, ask)
+    await all_.same(tenant, kind, *found, ask)
     all_.look_past()
 
 
@@ -507,7 +524,7 @@ async def _probe_device(all_: Tenants, tenant: Tenant) -> None:
         all_.check(tenant, json.dumps(frame), (name,))
         return frame
 
-    await all_.same(f"device: {kind} {field_name}", *found, ask)
+    await all_.same(tenant, f"device: {kind} {field_name}", *found, ask)
 
 
 OPERATIONS: Final[dict[Operation, float]] = {
@@ -519,6 +536,7 @@ OPERATIONS: Final[dict[Operation, float]] = {
     _device_chat: 3,
     _node_asks: 3,
     _lists: 10,
+    _logs: 2,
     _reminder: 5,
     _notify: 5,
     _acknowledge: 1,
@@ -569,7 +587,7 @@ async def open_tenants(state: Path, seed: int) -> AsyncIterator[Tenants]:
         for name, mark in MARKS.items():
             wire = await stack.enter_async_context(world.client())
             tenant = Tenant(name, mark, {}, [], wire)
-            for kind, scopes in (("all", ["chat", "callback"]), ("node", ["node"])):
+            for kind, scopes in (("all", ["chat", "callback", "logs"]), ("node", ["node"])):
                 key, record = world.hub.keys.create(
                     scopes=scopes, tenant_id=f"t-{mark}", name=f"key of {mark}"
                 )

@@ -61,7 +61,7 @@ class Tenant:
     remaining: dict[str, tuple[float, int]] = field(default_factory=dict)
     is_limited: bool = False
     # What it has asked for of others: its own log says so, as far back as a log goes.
-    asked: deque[str] = field(default_factory=lambda: deque(maxlen=2000))
+    asked: deque[str] = field(default_factory=lambda: deque(maxlen=600))
 
     def know(self, kind: str, name: str) -> None:
         self.ids[kind] = [*self.ids[kind][1 - _RECENT :], name]

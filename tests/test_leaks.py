@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from apexbridge_trio.audit import HUB
 from apexbridge_trio.plugins import Later, Pending
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponseStream, TaskAssign, TaskCancel
+from apexbridge_trio.settings import Origin
+from apexbridge_trio.settings.change import Plan
 from tests.harness.node import joined
 from tests.harness.world import events, open_world, say
 
 TABLE = Path(__file__).parents[1] / "docs" / "leaks.md"
 FORMS = ["stream", "JSON", "background"]
-ENDS = ["disconnect", "interrupt", "deadline", "drain"]
+ENDS = ["disconnect", "interrupt", "deadline", "drain", "key revoked", "config change"]
 NODE_DEATH = "node death"
 NODE_PHASES = ["on a node", "in a node's own model call"]
 # Under the silence after which a node is gone: those here say nothing.
@@ -142,10 +146,11 @@ async def run_case(state, form, phase, end):
         await phases.arrange(phase)
         apex = {"background": form == "background"} | ({"timeoutS": DEADLINE_S} if end == "deadline" else {})
         body = say("x", "hands", stream=form == "stream", requestId="r1", apex=apex)
+        key, record = world.hub.keys.create(scopes=["chat"])
         tasks = trio.lowlevel.current_statistics().tasks_living
         seen = ""
         async with world.client() as client:
-            await client.chat(body)
+            await client.chat(body, *([f"Authorization: Bearer {key}"] if end == "key revoked" else []))
             await phases.reached.wait()
             await settled(world)
             if end == "disconnect":
@@ -154,7 +159,13 @@ async def run_case(state, form, phase, end):
                 await node.stream.aclose()
             if form == "background":
                 assert (await client.reply()).status == 202
-            if end == "interrupt":
+            if end == "key revoked":
+                world.hub.keyring.revoke(record.id, HUB)
+                await world.hub.flights.empty()
+            if end == "config change":
+                change_provider(world)
+                assert len(world.hub.flights) == 1, "what runs goes on with what it began with"
+            if end in {"interrupt", "config change"}:
                 receipt = (await world.ask("POST", "/v1/interrupt", {"requestId": "r1"})).json
                 seen = f"receipt: {receipt.get('state', receipt.get('reason'))}"
             if end == "drain":
@@ -176,7 +187,7 @@ async def run_case(state, form, phase, end):
         assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
         await check_background(world, form, end, seen)
         for number in range(len(world.provider.connections)):
-            await check_provider(world, number)
+            await check_provider(world, number, is_replaced=end == "config change")
         await settled(world)
         kept = len(world.hub.backgrounds)
         providers = sum(not one.closed_by for one in world.provider.connections) * 3
@@ -187,11 +198,21 @@ async def run_case(state, form, phase, end):
         return seen
 
 
-async def check_provider(world, number):
-    """The provider's connection was closed by the hub, or is idle in the pool, whole."""
+def change_provider(world):
+    """Put a config in force in which the provider is another one: the step of a change that nothing waits in."""
+    settings = world.hub.settings
+    before, config = settings.current, settings.current.config
+    entry = replace(config.upstreams[0], max_concurrency=7)
+    plan = Plan(before.source, replace(config, upstreams=[entry]), before.source.text)
+    settings._exchange(before, plan, settings._successor(before, plan), Origin("api"))
+
+
+async def check_provider(world, number, *, is_replaced):
+    """The provider's connection was closed by the hub, or is idle in the pool, whole; not that of one that is no more."""
     connection = world.provider.connections[number]
     idle = world.hub.models.upstreams["up"]._relay._idle
     if not connection.closed_by:
+        assert not is_replaced
         assert len(idle) >= 1
     else:
         assert connection.closed_by == "peer"
@@ -232,7 +253,8 @@ async def test_nothing_is_left_of_a_node_that_has_died(tmp_path, autojump_clock,
 def expected(form, phase, end):
     """What the client sees; the matrix in the docs is this."""
     if form == "background":
-        return {"disconnect": "goes on", "interrupt": "receipt: stopped"}.get(end, "")
+        stopped = dict.fromkeys(["interrupt", "config change"], "receipt: stopped")
+        return {"disconnect": "goes on", **stopped}.get(end, "")
     if end == NODE_DEATH:
         return "event stop" if form == "stream" else "200"
     if end == "disconnect":
@@ -270,7 +292,8 @@ def test_the_docs_show_the_matrix():
         "# The leak matrix\n\nWritten by `tests/test_leaks.py`. Each cell was run: a chat in that form, held in that\n"
         "phase, ended that way. The cell says what the client sees. After each one the hub holds no flight, no slot\n"
         "and no task more than before, the provider's connection is closed by the hub or back in its pool, and the\n"
-        "next chat is answered.\n\n"
+        "next chat is answered. A config change that replaces the provider ends nothing: the chat goes on with the one it\n"
+        "began with, and is then interrupted.\n\n"
     )
     if os.environ.get("UPDATE_DOCS"):
         TABLE.write_text(head + matrix(), encoding="utf-8")

@@ -1,0 +1,19 @@
+"""The document held against the running hub, for longer: no 500, no answer outside its schema."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.house import house
+from tests.harness.schemathesis import TRIGGER, attack
+
+pytestmark = pytest.mark.prove
+EXAMPLES = 200
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown ids", "known ids"])
+async def test_no_answer_is_outside_the_document(tmp_path: Path, *, known: bool) -> None:
+    async with house(tmp_path, TRIGGER) as home, home.node("attic"):
+        found = await attack(home, tmp_path, "--max-examples", str(EXAMPLES), known=known)
+        assert not found, found
+        assert (await home.get("/health"))["status"] == "ok"

@@ -17,9 +17,15 @@ from collections.abc import Callable, Container, Iterator, Mapping, MutableMappi
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TextIO, cast
 
-import structlog
+# structlog 26.1.0 imports rich where there is some, for a renderer that is not used here: a tenth of a
+# second of each start. What is None there counts as not installed.
+_rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+import structlog  # noqa: E402
 
-from apexbridge_trio.redaction import MASK, hide, redact
+if _rich is None:
+    del sys.modules["rich"]
+
+from apexbridge_trio.redaction import MASK, hide, redact  # noqa: E402
 
 __all__ = [
     "Format",

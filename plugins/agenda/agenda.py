@@ -8,9 +8,8 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
-import icalendar
 import msgspec
 import trio
 from msgspec import Meta, Struct
@@ -19,6 +18,9 @@ from apexbridge_trio.plugins import PluginHome
 from apexbridge_trio.plugins.dates import Unclear, read_day, read_days, read_time
 
 from .calendar_file import CalendarFile, Occurrence, as_occurrence
+
+if TYPE_CHECKING:
+    import icalendar
 
 T = TypeVar("T")
 Text = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -92,9 +94,8 @@ async def agenda_add(arguments: dict[str, Any], home: PluginHome) -> dict[str, A
 
     Cancellation: before the write begins nothing happens; a write that has begun is completed.
     """
-    event = _event(msgspec.convert(arguments, AddArguments), home.now())
-    await _in_thread(_add, _file_of(home), event, home)
-    return {"added": _told(as_occurrence(event, event, _zone(home)))}
+    asked = msgspec.convert(arguments, AddArguments)
+    return {"added": _told(await _in_thread(_add, _file_of(home), asked, home))}
 
 
 async def agenda_remove(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
@@ -131,8 +132,10 @@ def _list(file: Path, first: date, last: date, home: PluginHome) -> list[Occurre
     return CalendarFile.read(file).occurrences(first, last, _zone(home))
 
 
-def _add(file: Path, event: icalendar.Event, home: PluginHome) -> None:
+def _add(file: Path, asked: AddArguments, home: PluginHome) -> Occurrence:
+    event = _event(asked, home.now())
     CalendarFile.read(file).with_event(event, _zone(home)).write(file)
+    return as_occurrence(event, event, _zone(home))
 
 
 def _remove(
@@ -177,7 +180,9 @@ def _plain(title: str) -> str:
     return "".join(title.split()).casefold()
 
 
-def _event(asked: AddArguments, now: datetime) -> icalendar.Event:
+def _event(asked: AddArguments, now: datetime) -> "icalendar.Event":
+    import icalendar
+
     start, end = _span(asked, now)
     if end <= start:
         raise Unclear("it ends before it begins / 结束时间早于开始时间")

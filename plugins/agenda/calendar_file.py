@@ -4,6 +4,8 @@ It is read with icalendar and changed as bytes: what is added is spliced in befo
 removed is cut out, and every other byte stays what it was. So properties, components and time zones
 that this program does not know survive, in order and in their own spelling.
 
+icalendar is imported by the first call, in its thread: the hub starts without it, as most homes do.
+
 A change is written to a new file, flushed and renamed over the old: whoever reads, or pulls the
 plug, sees the old file or the new one. A program that writes within the same few milliseconds can
 still be overtaken: iCalendar files have no lock that both would keep.
@@ -17,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import icalendar
-import recurring_ical_events
+if TYPE_CHECKING:
+    import icalendar
 
 # Parsing takes about a second per MB, and the file is read for each question.
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -73,6 +75,8 @@ class CalendarFile:
     """
 
     def __init__(self, content: bytes) -> None:
+        import icalendar
+
         self.content = content
         with _reading():
             calendars = icalendar.Calendar.from_ical(content, multiple=True)
@@ -127,6 +131,8 @@ class CalendarFile:
         Raises:
             AgendaBroken: An event contradicts itself.
         """
+        import recurring_ical_events
+
         start = datetime.combine(first, time(), zone)
         stop = datetime.combine(last + timedelta(days=1), time(), zone)
         found: list[Occurrence] = []
@@ -144,8 +150,10 @@ class CalendarFile:
         with _reading():
             return [as_occurrence(event, event, zone) for event in masters]
 
-    def with_event(self, event: icalendar.Event, zone: tzinfo) -> Self:
+    def with_event(self, event: "icalendar.Event", zone: tzinfo) -> Self:
         """Return the calendar with one more event, and its time zone if that is missing."""
+        import icalendar
+
         key = str(zone)
         known = {str(part.get("TZID")) for one in self.calendars for part in one.walk("VTIMEZONE")}
         added = event.to_ical()
@@ -161,7 +169,7 @@ class CalendarFile:
     def without_occurrence(self, gone: Occurrence) -> Self:
         """Return the calendar with a series less one of its occurrences."""
 
-        def edit(block: bytes, event: icalendar.Component) -> bytes:
+        def edit(block: bytes, event: "icalendar.Component") -> bytes:
             if event.get("UID") != gone.uid:
                 return block
             if _ID not in event:
@@ -170,7 +178,9 @@ class CalendarFile:
 
         return self._edited(edit)
 
-    def _edited(self, edit: Callable[[bytes, icalendar.Component], bytes]) -> Self:
+    def _edited(self, edit: "Callable[[bytes, icalendar.Component], bytes]") -> Self:
+        import icalendar
+
         def each(found: re.Match[bytes]) -> bytes:
             return edit(found[0], icalendar.Event.from_ical(found[0]))
 
@@ -194,7 +204,7 @@ class CalendarFile:
         return added if b"\r\n" in self.content else added.replace(b"\r\n", b"\n")
 
 
-def _masters(calendar: icalendar.Component) -> list[icalendar.Component]:
+def _masters(calendar: "icalendar.Component") -> "list[icalendar.Component]":
     return [event for event in calendar.walk("VEVENT") if _ID not in event]
 
 

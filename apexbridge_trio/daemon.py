@@ -20,6 +20,7 @@
     ├─ triggers                  what lasts, and what they do, is below it
     ├─ standing                  tells systemd how many nodes and requests there are
     └─ serving                   started last; its end is the end
+       └─ embedded model         once: reads the plugins' sentences; a question waits for it
 
 Draining: the hub is not ready any more (503), new chats are refused with 503, the nodes are told, what is
 in flight may finish for `server.drain_timeout_s` seconds, the rest is interrupted and its receipts are
@@ -100,7 +101,6 @@ async def run_hub(
             services.start_soon(hub.measures.lag.run, name="loop lag")
             await services.start(hub.triggers.run, name="triggers")
             await services.start(hub.keyring.run, name="keyring")
-            await _warm(hub)
             services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
             services.start_soon(watch_file, hub.settings, name="config file")
             services.start_soon(_look_for_local, hub, name="local providers")
@@ -133,6 +133,7 @@ async def _serve(
         print(f"listening on {addresses[0]}", flush=True)  # noqa: T201  # scripts read this line
         log.info("ready", version=__version__, addresses=list(map(str, addresses)))
         notify("READY=1")
+        nursery.start_soon(_warm, hub, name="embedded model")
 
 
 def _call_back_at(hub: Hub, addresses: list[Address]) -> None:
@@ -218,8 +219,11 @@ async def _drain(hub: Hub, patience: trio.CancelScope, waiting: trio.CancelScope
 
 
 async def _warm(hub: Hub) -> None:
-    """Read the plugins' sentences before somebody asks: the first answer is as fast as the next."""
-    for fault in await trio.to_thread.run_sync(hub.embedded.warm):
+    """Read the plugins' sentences before somebody asks.
+
+    The server does not wait for it. A question to the embedded model does, so it is answered all the same.
+    """
+    for fault in await hub.embedded.warm_aside():
         log.warning("sentence left out", reason=fault)
 
 

@@ -1,6 +1,7 @@
 """The embedded model: a sentence, a call, a result, an answer; and honest in between."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 
 from apexbridge_trio.errors import BadRequest, ToolFailed
 from apexbridge_trio.intents import IntentModel
-from apexbridge_trio.intents.matcher import MAX_LENGTH
+from apexbridge_trio.intents.matcher import MAX_LENGTH, Matcher
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.answer import Source
 from apexbridge_trio.protocol.sentences import Sentences
@@ -395,3 +396,39 @@ async def test_no_sentences_is_no_fault() -> None:
     assert model.warm() == []
     async with model.open_answer(b'{"messages": []}') as reply:
         assert "there is nothing I can do" in (await reply.receive()).decode()
+
+
+TOY = [{"function": {"name": "toy"}}]
+
+
+async def test_a_question_waits_for_a_warming_and_does_not_do_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    say = {"tool": "toy", "answer": "yes", "say": ["play"]}
+    model = IntentModel(Declared({"en": {"phrases": [say]}}))
+    begun, go_on = threading.Event(), threading.Event()
+    made: list[int] = []
+
+    class Slow(Matcher):
+        def __init__(self, declared: Any) -> None:
+            made.append(threading.get_ident())
+            begun.set()
+            assert go_on.wait(60)
+            super().__init__(declared)
+
+    monkeypatch.setattr("apexbridge_trio.intents.model.Matcher", Slow)
+    body = json.dumps({"messages": [{"role": "user", "content": "play"}], "tools": TOY}).encode()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(model.warm_aside)
+            assert await trio.to_thread.run_sync(begun.wait, 60)
+            nursery.start_soon(_answered, model, body)
+            await trio.testing.wait_all_tasks_blocked()
+            go_on.set()
+    assert len(made) == 1
+    assert made[0] != threading.get_ident()
+
+
+async def _answered(model: IntentModel, body: bytes) -> None:
+    async with model.open_answer(body) as reply:
+        assert b'"finish_reason":"tool_calls"' in await reply.receive()

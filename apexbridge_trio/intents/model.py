@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
+import trio
 from msgspec import Struct
 
 from apexbridge_trio.config import EMBEDDED
@@ -91,15 +92,16 @@ class IntentModel:
     """A `Source` that needs no provider.
 
     Args:
-        plugins: Whose sentences it knows; they are compiled on first use, or by `warm`.
+        plugins: Whose sentences it knows; they are compiled on first use, or by `warm` and `warm_aside`.
     """
 
     name = EMBEDDED
 
     def __init__(self, plugins: Declared) -> None:
         self._plugins = plugins
-        self._matcher: Matcher | None = None
-        self._compiled: object = None
+        # The sentences and what was made of them, in one: threads and the loop replace it whole.
+        self._compiled: tuple[object, Matcher] | None = None
+        self._warmed: trio.Event | None = None
 
     def warm(self) -> list[str]:
         """Compile sentences and answers, so that the first question is answered at once.
@@ -113,12 +115,20 @@ class IntentModel:
         unreadable = [wording.fault_of(language, answer) for language, answer in self._known.answers()]
         return self._known.faults + [fault for fault in unreadable if fault]
 
+    async def warm_aside(self) -> list[str]:
+        """Do `warm` in a thread; a question that comes meanwhile waits for it, and the loop does not."""
+        self._warmed = warmed = trio.Event()
+        try:
+            return await trio.to_thread.run_sync(self.warm)
+        finally:
+            warmed.set()
+
     @property
     def _known(self) -> Matcher:
-        sentences = self._plugins.sentences
-        if self._matcher is None or self._compiled is not sentences:
-            self._matcher, self._compiled = Matcher(sentences), sentences
-        return self._matcher
+        sentences, compiled = self._plugins.sentences, self._compiled
+        if compiled is None or compiled[0] is not sentences:
+            self._compiled = compiled = (sentences, Matcher(sentences))
+        return compiled[1]
 
     @asynccontextmanager
     async def open_answer(self, body: bytes) -> AsyncIterator["IntentAnswer"]:
@@ -128,6 +138,8 @@ class IntentModel:
             BadRequest: The body is no chat request; nothing was done.
         """
         request = read_json(body, _decode)
+        if self._warmed is not None:
+            await self._warmed.wait()
         reply = self._reply(request)
         if request.stream:
             options = request.stream_options

@@ -68,9 +68,20 @@ class WallClock:
         self._steady = steady
         self._newest = newest
         self._began = steady()
-        self._offset = now() - self._began
+        self._offset = self._first_offset = now() - self._began
         was_long_off = newest and now() - newest > LONG_OFF_S
         self._kept_until = self._began + KEEP_S if was_long_off else self._began
+
+    @property
+    def set_by_s(self) -> float:
+        """By how much it was set since the start, seconds; below zero: it was put back."""
+        return self.now() - self._steady() - self._first_offset
+
+    @property
+    def words(self) -> str:
+        """Look, and return what it is for people; empty: it is good."""
+        state = self.look()
+        return "" if state == "good" else self._worded(self.now())
 
     @property
     def fires(self) -> bool:
@@ -106,10 +117,13 @@ class WallClock:
         return "ahead" if steady < self._kept_until else "good"
 
     def _say(self, was: State, wall: float) -> None:
-        words = _WORDS[self.state].format(now=_shown(wall), newest=_shown(self._newest))
+        words = self._worded(wall)
         say = log.info if self.state == "good" else log.warning
         say("the clock on the wall", was=was, says=words)
         self.changed(words)
+
+    def _worded(self, wall: float) -> str:
+        return _WORDS[self.state].format(now=_shown(wall), newest=_shown(self._newest))
 
 
 _WORDS: Final[dict[State, str]] = {

@@ -147,6 +147,7 @@ def open_hub(
         hub = Hub(
             settings=settings,
             audit=audit,
+            clock=clock,
             events=events,
             logs=logs,
             flights=flights,

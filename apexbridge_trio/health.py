@@ -30,8 +30,6 @@ LOW_BYTES: Final = 256 * 1024 * 1024
 LOW_SHARE: Final = 0.02
 # More than this is no drift that NTP puts right, but a clock that was set.
 JUMP_S: Final = 2.0
-# No hub was built before; a machine without a battery comes up in 1970.
-EARLIEST_S: Final = 1_735_689_600.0  # 2025-01-01
 
 Dependency = dict[str, Any]
 
@@ -40,20 +38,12 @@ class Health:
     """Looks at a hub.
 
     Args:
-        wall: Seconds since the epoch.
         monotonic: Seconds of a clock that nobody sets; the journal's.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, hub: Hub, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
-        self._wall = wall
         self._monotonic = monotonic
-        self._offset = wall() - monotonic()
 
     @property
     def store_fault(self) -> str:
@@ -86,11 +76,10 @@ class Health:
         return _told("disk", state, f"{_size(free)} of {_size(size)} free", 0.0)
 
     def _clock(self) -> Dependency:
-        wall = self._wall()
-        jump_s = wall - self._monotonic() - self._offset
-        if wall < EARLIEST_S:
-            return _told("clock", "failing", "The clock is not set: reminders and signatures go by it.", 0.0)
-        if abs(jump_s) > JUMP_S:
+        clock = self._hub.clock
+        if words := clock.words:
+            return _told("clock", "limited" if clock.fires else "failing", words, 0.0)
+        if abs(jump_s := clock.set_by_s) > JUMP_S:
             way = "forward" if jump_s > 0 else "back"
             return _told("clock", "limited", f"It was put {way} by {abs(jump_s):.0f} s since the start.", 0.0)
         return _told("clock", "ok", "", 0.0)

@@ -11,6 +11,7 @@ from msgspec import Raw
 from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.chat import Turn
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Config
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.events import Events
@@ -47,6 +48,7 @@ class Hub:
     Attributes:
         settings: The config that is in force, and how it changes.
         limiter: What each key may take; its limits are those of now.
+        clock: The one on the wall, and how far it is believed.
         journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
         state: The state directory.
@@ -56,6 +58,7 @@ class Hub:
 
     settings: Settings
     audit: Audit
+    clock: WallClock
     events: Events
     logs: Logs
     flights: Flights

@@ -1,12 +1,14 @@
 """What ``/health`` tells of what the hub stands on, and when it says that it can not serve."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from apexbridge_trio.health import EARLIEST_S, JUMP_S, LOW_BYTES, STUCK_S, Health
+from apexbridge_trio.clock import MADE, WallClock
+from apexbridge_trio.health import JUMP_S, LOW_BYTES, STUCK_S, Health
 from tests.harness.journal import broken
 from tests.harness.node import joined
 from tests.harness.world import World, open_world, say
@@ -28,16 +30,17 @@ class Clocks:
     """The wall's and the one that nobody sets."""
 
     def __init__(self) -> None:
-        self.wall, self.steady = EARLIEST_S + 1e6, 100.0
+        self.wall, self.steady = MADE + 1e6, 100.0
 
     def pass_s(self, seconds: float) -> None:
         self.wall += seconds
         self.steady += seconds
 
 
-def look(world: World, clocks: Clocks | None = None) -> Health:
+def look(world: World, clocks: Clocks | None = None, newest: float = 0.0) -> Health:
     clocks = clocks or Clocks()
-    return Health(world.hub, lambda: clocks.wall, lambda: clocks.steady)
+    clock = WallClock(lambda: clocks.wall, lambda: clocks.steady, newest)
+    return Health(replace(world.hub, clock=clock), lambda: clocks.steady)
 
 
 def part(health: Health, name: str) -> dict[str, Any]:
@@ -119,6 +122,18 @@ async def test_a_clock_that_was_set_is_told(state, autojump_clock):
         assert part(health, "clock")["detail"] == "It was put back by 3597 s since the start."
         clocks.wall = 12.0
         assert part(health, "clock")["state"] == "failing"
+
+
+async def test_a_clock_that_the_hub_does_not_believe_is_no_good_one_in_health(state, autojump_clock):
+    async with open_world(state) as world:
+        clocks = Clocks()
+        behind = part(look(world, clocks, clocks.wall + 86_400), "clock")
+        assert (behind["state"], "newest thing on record" in behind["detail"]) == ("failing", True)
+        clocks.wall = MADE - 86_400
+        assert part(look(world, clocks), "clock")["state"] == "failing", "no reminder fires"
+        clocks.wall = MADE + 200 * 86_400
+        ahead = part(look(world, clocks, MADE), "clock")
+        assert (ahead["state"], "much later" in ahead["detail"]) == ("limited", True)
 
 
 async def test_plugins_and_nodes_are_told_in_sum(state, autojump_clock):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, warn
+from apexbridge_trio.clock import MADE
 from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.plugins import machine_zone
@@ -19,7 +20,6 @@ from apexbridge_trio.serving import require_proved
 UNIT: Final = "apexbridge.service"
 # systemd answers at once, or hangs.
 ASK_S: Final = 5.0
-EARLIEST_S: Final = 1_735_689_600.0  # 2025-01-01
 
 
 def runtime_findings(config: Config) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _descriptors(config: Config) -> Finding:
 
 def clock_findings(config: Config, now: float | None = None) -> Iterator[Finding]:
     """Look at the clock and the time zones; needs no network."""
-    if (time.time() if now is None else now) < EARLIEST_S:
+    if (time.time() if now is None else now) < MADE:
         said = Said("the clock is not set", "系统时钟未设置")
         yield fail("clock", said, Said("timedatectl set-ntp true", "timedatectl set-ntp true"))
     else:

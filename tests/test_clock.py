@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio.audit import HUB, Audit
 from apexbridge_trio.clock import DOUBT_S, JUMP_S, KEEP_S, MADE, WallClock
 from apexbridge_trio.errors import ClockWrong
+from apexbridge_trio.flights import Flights
+from apexbridge_trio.identity import Keys
+from apexbridge_trio.journal import Journal
+from apexbridge_trio.keyring import Keyring
 from apexbridge_trio.ledger import Ledger
+from apexbridge_trio.openings import Openings
 from apexbridge_trio.results import Results
-from apexbridge_trio.store import Store, Tasks
+from apexbridge_trio.store import RevisionRecord, RevisionRows, Store, Tasks
 from tests.reminders.place import ANNE, START, Place
 
 NOW = datetime(2027, 3, 1, tzinfo=UTC).timestamp()
@@ -112,6 +118,48 @@ def test_the_newest_time_on_record(tmp_path: Path) -> None:
         ledger = Ledger(store, Results(tmp_path), now=lambda: NOW)
         ledger.open("a", plugin="suno", tool="sing", owner=ANNE, token_hash=b"a", expires_s=-1)
         ledger.sweep(1)
+        assert store.newest_ms() == int(NOW * 1000)
+
+
+@pytest.mark.parametrize("kind", ["audit", "revision", "task", "node task", "firing"])
+def test_the_newest_time_on_record_is_of_any_table(tmp_path: Path, kind: str) -> None:
+    with Store(tmp_path) as store:
+        record(store, tmp_path, kind)
+        assert store.newest_ms() == int(NOW * 1000)
+
+
+def record(store: Store, state: Path, kind: str) -> None:
+    """Have one thing on record, of now."""
+    ms = int(NOW * 1000)
+    if kind == "audit":
+        Audit(store, store, Journal(store), now=lambda: NOW).note("config.changed", "x", HUB)
+    elif kind == "revision":
+        RevisionRows(store).add(RevisionRecord(1, "", ms, "start", "", "", "", "", "", ""))
+    elif kind == "task":
+        ledger = Ledger(store, Results(state), now=lambda: NOW)
+        ledger.open("a", plugin="suno", tool="sing", owner=ANNE, token_hash=b"a", expires_s=60)
+    else:
+        table = kind.replace(" ", "_") + "s"
+        columns = list(store.execute(f"PRAGMA table_info({table})"))
+        values = {"INTEGER": 0, "TEXT": "", "BLOB": b""}
+        row = [
+            ms if name == "created_ms" else values[of] if needed or key else None
+            for _, name, of, needed, _, key in columns
+        ]
+        store.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", tuple(row))
+
+
+def test_a_line_that_a_wrong_clock_has_dated_is_not_believed_for_ever(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        now = NOW + 10 * 365 * 86_400
+        journal = Journal(store)
+        audit = Audit(store, store, journal, now=lambda: now)
+        rooms = Keys(store), Flights(), Openings(), audit, journal
+        keyring = Keyring(*rooms, read=store, written=store, now=lambda: now)
+        keyring.create(HUB, scopes=["chat"])[2].done()
+        assert store.newest_ms() == int(now * 1000)
+        now = NOW
+        audit.note("config.changed", "x", HUB).done()
         assert store.newest_ms() == int(NOW * 1000)
 
 

@@ -30,18 +30,26 @@ _BUSY_TIMEOUT_MS = 5000
 # The log is cut back to this after each checkpoint; one large transaction may make it longer for a while.
 _LONGEST_LOG: Final = 16 * 1024 * 1024
 # Pages, or steps of SQLite's, between two looks at the clock while the file is checked.
+_STEPS: Final = 10
+# Each by an index, or of a table that is small. Of what is only added to it is the last line, as one that
+# a wrong clock has dated in years to come stays for ever. What keeps the latest of its own times is not here.
 _NEWEST: Final = """
     SELECT max(ms) FROM (
-        SELECT max(created_ms) AS ms FROM keys
-        UNION ALL SELECT max(ended_ms) FROM tasks
+        SELECT max(ended_ms) AS ms FROM tasks
+        UNION ALL SELECT max(created_ms) FROM tasks WHERE ended_ms IS NULL
         UNION ALL SELECT max(created_ms) FROM notices
         UNION ALL SELECT max(last_seen_ms) FROM nodes
+        UNION ALL SELECT max(left_ms) FROM nodes
         UNION ALL SELECT max(ended_ms) FROM node_tasks
+        UNION ALL SELECT max(created_ms) FROM node_tasks WHERE ended_ms IS NULL
         UNION ALL SELECT max(created_ms) FROM reminders
+        UNION ALL SELECT max(last_ms) FROM reminders
         UNION ALL SELECT max(ended_ms) FROM reminders
+        UNION ALL SELECT max(created_ms) FROM firings
+        UNION ALL SELECT at_ms FROM (SELECT at_ms FROM audit ORDER BY seq DESC LIMIT 1)
+        UNION ALL SELECT at_ms FROM (SELECT at_ms FROM config_revisions ORDER BY number DESC LIMIT 1)
     )
 """
-_STEPS: Final = 10
 
 
 class KeyRecord(msgspec.Struct, frozen=True):

@@ -6,16 +6,8 @@ import trio
 
 from apexbridge_trio.measures import Measures
 from apexbridge_trio.web.arrival import Arrival
-from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, METRICS, is_below
+from apexbridge_trio.web.guards import CHAT_PATHS, ROUTES, is_below
 
-# What stands for the paths below it. What no route is at is "other", whatever it was.
-_ROUTES: Final = (
-    *(f"/v1/{name}" for name in ("models", "interrupt", "requests", "events", "notifications", "nodes")),
-    *(f"/v1/{name}" for name in ("tasks", "reminders", "plugins", "config", "keys", "audit")),
-    "/health",
-    METRICS,
-    CALLBACKS,
-)
 CHAT: Final = "/v1/chat/completions"
 _CHANNELS: Final = {"client": "client", "distributed-server": "node", "log": "log", "VCPlog": "log"}
 
@@ -35,13 +27,13 @@ def count(measures: Measures, arrival: Arrival) -> None:
 
 
 def route_of(arrival: Arrival) -> str:
-    """Return the route that a request went to."""
+    """Return the route that a request went to; what no route is at is "other", whatever it was."""
     path: str = arrival.scope["path"]
     if arrival.scope["type"] == "websocket":
         return f"channel:{channel_of(path)}"
     if path in CHAT_PATHS:
         return CHAT
-    return next((route for route in _ROUTES if is_below(path, route)), "other")
+    return next((route for route in ROUTES if is_below(path, route)), "other")
 
 
 def channel_of(path: str) -> str:

@@ -48,6 +48,8 @@ _RULES: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("/v1/keys", frozenset({"admin"})),
     ("/v1/config", frozenset({"admin"})),
 )
+# What the paths that there are begin with, as requests are counted by.
+ROUTES: Final = (*(path for path, _ in _RULES), CALLBACKS)
 _KEYLESS: Final = ("/v1/chat", "/v1/chatvcp", "/v1/models", "/v1/interrupt")
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 LOCAL: Final = Principal(id="local", scopes=frozenset({"chat"}))

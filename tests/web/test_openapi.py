@@ -1,8 +1,10 @@
 """The document and the routes are of each other's size."""
 
 import json
+from types import SimpleNamespace
 
 from apexbridge_trio.web.api import build_api
+from apexbridge_trio.web.counting import route_of
 from apexbridge_trio.web.events import EVENTS
 from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, scopes_of
 from apexbridge_trio.web.logs import LOGS
@@ -37,6 +39,12 @@ def test_each_path_that_is_told_has_a_rule_of_who_may():
     for operation in OPERATIONS:
         if not operation.path.startswith(CALLBACKS):
             assert scopes_of(operation.path) is not None, operation.path
+
+
+def test_each_path_that_is_told_is_counted_under_its_own_name():
+    for operation in OPERATIONS:
+        scope = {"type": "http", "path": operation.path}
+        assert route_of(SimpleNamespace(scope=scope)) != "other", operation.path
 
 
 def test_requests_are_told_as_they_are_decoded():

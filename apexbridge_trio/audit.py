@@ -35,6 +35,7 @@ Action = Literal[
     "config.changed",
     "config.rolled_back",
     "config.refused",
+    "state.restored",
 ]
 
 # What is longer is cut: a line says what has changed, it is no copy of it.

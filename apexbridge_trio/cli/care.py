@@ -9,6 +9,7 @@ import typer
 from apexbridge_trio.cli.options import AsJson, ConfigFile, StateDirectory, print_json
 
 if TYPE_CHECKING:
+    from apexbridge_trio.audit import Actor
     from apexbridge_trio.backup import Backup
     from apexbridge_trio.backup.manifest import Manifest
 
@@ -74,18 +75,32 @@ def restore(
 
 
 def _restore(opened: "Backup", directory: Path, *, force: bool) -> dict[str, Any]:
-    from apexbridge_trio.backup import finish_restore, stage
+    from apexbridge_trio.backup import stage
+    from apexbridge_trio.cli.keyring import the_user
     from apexbridge_trio.store import StateHeld, hold_state
 
     try:
         with hold_state(directory):
-            finish_restore(directory)  # what an earlier one left half done
+            finish_and_note(directory, the_user())  # what an earlier one left half done
             stage(opened, directory, force=force)
-            kept = finish_restore(directory)
+            kept = finish_and_note(directory, the_user())
     except StateHeld as fault:
         stage(opened, directory, force=force)
         return {"restored": False, "staged": True, "process": fault.pid}
     return {"restored": True, "kept": str(kept)}
+
+
+def finish_and_note(directory: Path, by: "Actor") -> Path | None:
+    """Put a staged backup in place, as `finish_restore` does, and note it in the audit that came with it."""
+    from apexbridge_trio.audit import Audit
+    from apexbridge_trio.backup import finish_restore
+    from apexbridge_trio.journal import Journal
+    from apexbridge_trio.store import Store
+
+    if (kept := finish_restore(directory)) is not None:
+        with Store(directory) as store:
+            Audit(store, store, Journal(store)).note("state.restored", kept.name, by).done()
+    return kept
 
 
 def _said(done: dict[str, Any], directory: Path) -> str:

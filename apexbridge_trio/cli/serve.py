@@ -21,14 +21,15 @@ Bind = Annotated[
 def serve(config: ConfigFile = None, state: StateDirectory = None, bind: Bind = None) -> None:
     """Run the hub until SIGTERM or Ctrl-C; it prints its address first."""
     from apexbridge_trio import log
-    from apexbridge_trio.backup import finish_restore
+    from apexbridge_trio.audit import HUB
+    from apexbridge_trio.cli.care import finish_and_note
     from apexbridge_trio.config import ConfigFile, parse_bind, state_directory
     from apexbridge_trio.store import hold_state
 
     directory = state_directory(state, os.environ)
     with hold_state(directory):
         # Before the config is read: a backup has one, too.
-        if (kept := finish_restore(directory)) is not None:
+        if (kept := finish_and_note(directory, HUB)) is not None:
             print(f"apexbridge: a backup was restored; what was there is kept in {kept}", file=sys.stderr)
         file = ConfigFile(config, directory, os.environ)
         source = file.read()

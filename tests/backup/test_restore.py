@@ -8,7 +8,7 @@ import trio
 from apexbridge_trio.backup import finish_restore, open_backup, stage
 from apexbridge_trio.backup.restore import STAGED
 from apexbridge_trio.errors import BackupUnusable
-from apexbridge_trio.store import FILE, RESTORING, Store
+from apexbridge_trio.store import FILE, RESTORING, AuditRows, Store
 from tests.backup.furnished import backed_up, check_whole, contents, furnish
 from tests.e2e.test_killed_hub import Storm, record_tasks
 from tests.harness import process
@@ -130,9 +130,17 @@ async def test_the_commands_with_a_hub_that_runs(tmp_path: Path) -> None:
     async with process.hub(state) as running:
         assert keys_in(state) == 1
         assert b"a backup was restored; what was there is kept in" in running.said
+    assert restores_in(state) == ["hub"]
     await process.command("keys", "create", "--scope", "chat", *words)
     assert "what was there is kept" in await process.command("restore", "--force", archive, *words)
     assert keys_in(state) == 1
+    assert restores_in(state) == ["cli"], "the audit is the backup's, with this one line more"
+
+
+def restores_in(state: Path) -> list[str]:
+    """Return from where each restore was done that the audit tells of."""
+    with Store(state) as store:
+        return [line.origin for line in AuditRows(store).listed(limit=10, action="state.restored")]
 
 
 def keys_in(state: Path) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 from apexbridge_trio.web.api import build_api
 from apexbridge_trio.web.counting import route_of
@@ -43,8 +44,8 @@ def test_each_path_that_is_told_has_a_rule_of_who_may():
 
 def test_each_path_that_is_told_is_counted_under_its_own_name():
     for operation in OPERATIONS:
-        scope = {"type": "http", "path": operation.path}
-        assert route_of(SimpleNamespace(scope=scope)) != "other", operation.path
+        arrival: Any = SimpleNamespace(scope={"type": "http", "path": operation.path})
+        assert route_of(arrival) != "other", operation.path
 
 
 def test_requests_are_told_as_they_are_decoded():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apexbridge_trio.config.lines import Place, written
 from apexbridge_trio.config.load import without_path
-from apexbridge_trio.config.patch import headers_of
 from apexbridge_trio.errors import InternalFault
 from apexbridge_trio.redaction import MASK, redact
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from tomlkit.items import AoT, Table
 
 _NAMES: Final = ("id", "name")
+# What stands for all of a text among the places that are lost.
+_WHOLE: Final = "the whole text"
 
 
 def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
@@ -27,20 +28,26 @@ def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
         InternalFault: It can not be written so; nothing was changed.
     """
     import tomlkit
-    from tomlkit.exceptions import TOMLKitError
 
     try:
         document = tomlkit.parse(text)
         _become(document, before, after)
         result = document.as_string()
         is_right = without_empty(tomllib.loads(result)) == without_empty(after)
-    except (TOMLKitError, tomllib.TOMLDecodeError, ValueError, TypeError, KeyError, IndexError):
+    except _unfit():
         is_right = False
     if not is_right:
         raise InternalFault(
             "The hub can not write this change into the file and keep its form; edit the file by hand."
         )
     return result
+
+
+def _unfit() -> tuple[type[Exception], ...]:
+    """Return what comes of a form that tomlkit does not know, such as 101 arrays in one another."""
+    from tomlkit.exceptions import TOMLKitError
+
+    return (TOMLKitError, ValueError, TypeError, LookupError, RecursionError)
 
 
 def without_empty(value: Any) -> Any:
@@ -57,24 +64,50 @@ def masked(text: str) -> tuple[str, list[str]]:
     """Return a text to be kept, without headers' values, webhooks' addresses and what is known to be secret.
 
     Returns:
-        The text, and where others than those two were masked: they can not be filled in again.
+        The text, and where others than those two were masked: they can not be filled in again. A text
+        in which tomlkit can not mask is not kept at all, and is lost as a whole.
     """
-    import tomlkit
-
     values = tomllib.loads(text)
-    hooks = any(one.get("url") for one in values.get("triggers", ()))
-    if hooks or any(headers_of(values).values()):
-        document: Any = tomlkit.parse(text)
-        for entry in document.get("upstreams", ()):
-            for name in entry.get("headers", ()):
-                entry["headers"][name] = MASK
-        for entry in document.get("triggers", ()):
-            if entry.get("url"):
-                entry["url"] = without_path(entry["url"])
-        text = document.as_string()
+    if _shown(values) != values:
+        try:
+            text = _with_masks(text)
+            # As they are written: a nan is none that it equals.
+            is_right = repr(tomllib.loads(text)) == repr(_shown(values))
+        except _unfit():
+            is_right = False
+        if not is_right:
+            return "", [_WHOLE]
     shown = redact(text)
     lost = [] if shown == text else [written(place) for place in _differing(text, shown)]
     return shown, lost
+
+
+def _shown(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a text says with masks in it."""
+    shown = dict(values)
+    if "upstreams" in shown:
+        shown["upstreams"] = [
+            {**one, "headers": dict.fromkeys(one["headers"], MASK)} if one.get("headers") else one
+            for one in shown["upstreams"]
+        ]
+    if "triggers" in shown:
+        shown["triggers"] = [
+            {**one, "url": without_path(one["url"])} if one.get("url") else one for one in shown["triggers"]
+        ]
+    return shown
+
+
+def _with_masks(text: str) -> str:
+    import tomlkit
+
+    document: Any = tomlkit.parse(text)
+    for entry in document.get("upstreams", ()):
+        for name in entry.get("headers", ()):
+            entry["headers"][name] = MASK
+    for entry in document.get("triggers", ()):
+        if entry.get("url"):
+            entry["url"] = without_path(entry["url"])
+    return document.as_string()  # type: ignore[no-any-return]
 
 
 def _differing(text: str, other: str) -> Iterator[Place]:
@@ -82,7 +115,7 @@ def _differing(text: str, other: str) -> Iterator[Place]:
     try:
         yield from _different(tomllib.loads(text), tomllib.loads(other), ())
     except tomllib.TOMLDecodeError:
-        yield ("the whole text",)
+        yield (_WHOLE,)
 
 
 def _different(one: Any, other: Any, place: Place) -> Iterator[Place]:

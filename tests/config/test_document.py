@@ -78,6 +78,17 @@ def test_what_is_kept_of_a_text_has_no_secret() -> None:
     assert (lost, "sk-of" in shown) == (["models[0].system"], False)
 
 
+@pytest.mark.parametrize("inner", ["[" * 150 + "]" * 150, "[" * 101 + "]" * 101])
+def test_a_text_that_can_not_be_masked_is_not_kept(inner: str) -> None:
+    text = f'{HOUSE}[[triggers]]\nname = "t"\nargs = {{ a = {inner} }}\n'
+    assert masked(text) == ("", ["the whole text"])
+
+
+def test_a_number_that_is_none_is_no_reason_to_keep_no_text() -> None:
+    text = f'{HOUSE}[[triggers]]\nname = "t"\nargs = {{ a = nan }}\n'
+    assert masked(text) == (text.replace("a-key-of-mine", "***"), [])
+
+
 def test_a_section_that_is_emptied_may_go() -> None:
     text = patched({"plugins": {"mcp": [{"name": "time"}]}})
     assert tomllib.loads(patched({"plugins": {"mcp": None}}, text)) == tomllib.loads(HOUSE)

@@ -160,6 +160,22 @@ async def test_no_file_can_end_the_hub(text: str, tmp_path: Path) -> None:
         assert (await home.ask("GET", "/v1/config")).status == 200
 
 
+async def test_an_edit_that_the_history_can_not_keep_does_not_end_the_hub(tmp_path: Path) -> None:
+    """What one reader of TOML takes, another may not: tomlkit takes no 101 arrays in one another."""
+    async with house(tmp_path) as home:
+        before = home.revision
+        deep = f"args = {{ a = {'[' * 150}{']' * 150} }}"
+        home.path.write_text(
+            f'{TOML}[[triggers]]\nname = "t"\non = "node.status"\ndo = "tool"\ntool = "x"\n{deep}'
+        )
+        assert await home.settings.reload(Origin("edit")) is not None
+        assert list(home.world.hub.triggers._armed) == ["t"]
+        deepest = home.revision
+        assert (await home.ask("POST", "/v1/config/rollback", {"revision": before})).status == 200
+        reply = await home.ask("POST", "/v1/config/rollback", {"revision": deepest})
+        assert (reply.status, "the whole text" in reply.json["error"]["message"]) == (422, True)
+
+
 async def test_a_secret_that_was_exchanged_counts_with_the_next_signal(tmp_path: Path) -> None:
     key = tmp_path / "up.key"
     key.touch(mode=0o600)

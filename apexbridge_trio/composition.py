@@ -21,7 +21,7 @@ from apexbridge_trio.audit import FILE, SIGNAL, Action, Actor, Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source, shipped
-from apexbridge_trio.errors import TooMany
+from apexbridge_trio.errors import StoreUnusable, TooMany
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
@@ -174,6 +174,7 @@ def open_hub(
             lambda: settings.current, hub.toolbox, partial(_may_act, keys), limiter, events
         )
         settings.follow(partial(_configure, hub))
+        settings.noting = partial(_note_change, audit)
         settings.changed = partial(_tell_change, hub)
         settings.refused = partial(_tell_refusal, hub)
         yield hub
@@ -349,22 +350,36 @@ def _configure(hub: Hub, before: Config, after: Config) -> None:
 _ACTORS: Final = {"edit": FILE, "signal": SIGNAL}
 
 
-def _tell_change(hub: Hub, change: Change) -> None:
-    """Note a change that is in force, and tell every household: its keys, and none of its values."""
+def _note_change(audit: Audit, change: Change) -> Callable[[], None]:
+    """Return what notes a change in the audit."""
     by = _ACTORS.get(change.origin.kind) or Actor(change.origin.principal_id, change.origin.address)
     action: Action = "config.rolled_back" if change.origin.kind == "rollback" else "config.changed"
-    hub.audit.note(action, change.revision, by, after=change.applied)
+    return partial(audit.write, audit.line(action, change.revision, by, after=change.applied))
+
+
+def _tell_change(hub: Hub, change: Change) -> None:
+    """Tell every household of a change that is in force: its keys, and none of its values."""
     said = {"revision": change.revision, "changed": change.applied, "origin": change.origin.kind}
-    records = hub.keys.records()
-    for tenant in {LOCAL.tenant_id, *(one.tenant_id for one in records if one.revoked_ms is None)}:
+    for tenant in {LOCAL.tenant_id, *_tenants(hub)}:
         hub.events.publish("config.changed", Principal("config", tenant), said)
+
+
+def _tenants(hub: Hub, scope: str = "") -> set[str]:
+    """Return the tenants with a key that was not revoked; none, while the store can not be read."""
+    try:
+        records = hub.keys.records()
+    except StoreUnusable as fault:
+        # Who asks is a task whose end is the hub's; a change needs nobody's key to count.
+        log.error("of the config only the hub's own tenant is told", reason=fault.message)
+        return set()
+    good = [one for one in records if one.revoked_ms is None and (not scope or scope in one.scopes)]
+    return {one.tenant_id for one in good}
 
 
 def _tell_refusal(hub: Hub, reason: str, origin: Origin) -> None:
     """Note that an edit of the config was refused, and tell those who may mend it."""
     hub.audit.note("config.refused", "config.toml", _ACTORS.get(origin.kind, FILE), after={"reason": reason})
-    good = [one for one in hub.keys.records() if one.revoked_ms is None and "admin" in one.scopes]
-    for tenant in {one.tenant_id for one in good} or {LOCAL.tenant_id}:
+    for tenant in _tenants(hub, "admin") or {LOCAL.tenant_id}:
         try:
             hub.notices.owe(
                 "alert",
@@ -373,7 +388,7 @@ def _tell_refusal(hub: Hub, reason: str, origin: Origin) -> None:
                 level="error",
                 title="The config was not taken over",
             )
-        except TooMany as fault:
+        except (TooMany, StoreUnusable) as fault:
             log.warning("nobody is told of the config", tenant=tenant, reason=fault.message)
 
 

@@ -10,7 +10,7 @@ it). A request takes it once, at its beginning, and keeps it. A change, wherever
                                                                                       │
       one step of the loop:  snapshot exchanged, rooms told, revision posted  ◀───────┘
                                                                                       │
-      once the revision is on disk:  config.changed is told, and the audit  ◀─────────┘
+      once the revision and its line in the audit are on disk:  config.changed is told ◀┘
 
 Rules.
 - The file is the truth. A hub that is killed between the file and the revision finds at its next start

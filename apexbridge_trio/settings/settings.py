@@ -55,6 +55,8 @@ class Settings:
         current: What is in force.
         changed: Told of each change, once it is in force and its revision is on disk.
         refused: Told why an edit of the file was not taken over.
+        noting: Asked for each change, in its step, for what notes it in the audit: that is called in the
+            transaction that writes the revision, so there is none without the other.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Settings:
         self.rows = read
         self.changed: Callable[[Change], None] = _nobody
         self.refused: Callable[[str, Origin], None] = _nobody
+        self.noting: Callable[[Change], Callable[[], None]] = _unnoted
         self._written = written
         self._journal = journal
         self._make_upstream = make_upstream
@@ -310,6 +313,7 @@ class Settings:
     ) -> Entry[None]:
         """Have a revision written, and then told."""
         at_ms = int(self._now() * 1000)
+        note = self.noting(change) if change is not None else _nobody
 
         def work() -> None:
             text, lost = masked(snapshot.source.text)
@@ -327,6 +331,7 @@ class Settings:
                     lost=msgspec.json.encode(lost).decode(),
                 )
             )
+            note()
 
         return self._journal.post(
             work,
@@ -363,3 +368,8 @@ def _refuse_at(places: Any, why: str) -> None:
 
 def _nobody(*_: object) -> None:
     """Nobody listens yet."""
+
+
+def _unnoted(_: Change) -> Callable[[], None]:
+    """Return what notes nothing: there is no audit yet."""
+    return _nobody

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.errors import StorageFailed, StoreUnusable
 from apexbridge_trio.log import capture
 from apexbridge_trio.settings import Origin
 from tests.harness.kill import kill_at_every_step
@@ -203,6 +203,52 @@ async def test_a_store_that_can_not_be_written_is_told_and_the_next_start_repair
     async with house(tmp_path, None) as home:
         assert home.world.hub.config.chat.max_rounds == 2
         assert [one["origin"] for one in await home.get("/v1/config/history")] == ["start", "start"]
+
+
+async def test_a_revision_and_its_line_in_the_audit_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+
+        def full(_: Any) -> None:
+            raise StoreUnusable("The hub can not write to its store now.")
+
+        audit = home.world.hub.audit
+        audit._written.add, add = full, audit._written.add  # type: ignore[assignment, method-assign]
+        with capture():
+            reply = await home.patch({"chat": {"max_rounds": 2}})
+        assert reply.json["recorded"] is False
+        assert [one["origin"] for one in await home.get("/v1/config/history")] == ["start"]
+        audit._written.add = add  # type: ignore[method-assign]
+        await rooms(home, {"chat": {"max_rounds": 3}})
+        assert [line.target for line in audit.rows.listed(limit=9, action="config")] == [home.revision]
+
+
+async def test_a_line_in_the_audit_is_on_disk_before_its_change_is_acknowledged(tmp_path: Path) -> None:
+    async with house(tmp_path) as home, trio.open_nursery() as nursery:
+        hub = home.world.hub
+        await nursery.start(hub.journal.run)
+        for rounds in range(1, 6):
+            change = await home.settings.patch({"chat": {"max_rounds": rounds}}, "*", Origin("api", "me"))
+            (line,) = hub.audit.rows.listed(limit=1)
+            assert (line.target, line.principal_id) == (change.revision, "me")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_can_not_be_read_does_not_end_the_hub_at_an_edit(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        hub = home.world.hub
+
+        def broken(*_: Any) -> Any:
+            raise StorageFailed("The hub can not use its store now.")
+
+        hub.keys.records = broken  # type: ignore[method-assign]
+        hub.notices._read.count_notices = broken  # type: ignore[method-assign]
+        with capture() as lines:
+            home.path.write_text("[chat]\nmax_round = 2")
+            assert await home.settings.reload(Origin("edit")) is None
+            home.path.write_text(TOML.replace("= 8", "= 2"))
+            assert await home.settings.reload(Origin("edit")) is not None
+        assert hub.config.chat.max_rounds == 2
+        assert "of the config only the hub's own tenant is told" in [line["event"] for line in lines]
 
 
 async def test_the_history_is_bounded(tmp_path: Path, monkeypatch: Any) -> None:

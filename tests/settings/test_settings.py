@@ -205,7 +205,9 @@ async def test_a_store_that_can_not_be_written_is_told_and_the_next_start_repair
         assert [one["origin"] for one in await home.get("/v1/config/history")] == ["start", "start"]
 
 
-async def test_a_revision_and_its_line_in_the_audit_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+async def test_a_revision_and_its_line_in_the_audit_are_written_together_or_not_at_all(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path) as home:
 
         def full(_: Any) -> None:
@@ -241,7 +243,7 @@ async def test_a_store_that_can_not_be_read_does_not_end_the_hub_at_an_edit(tmp_
             raise StorageFailed("The hub can not use its store now.")
 
         hub.keys.records = broken  # type: ignore[method-assign]
-        hub.notices._read.count_notices = broken  # type: ignore[method-assign]
+        hub.notices._read.count_notices = broken  # type: ignore[method-assign, assignment]
         with capture() as lines:
             home.path.write_text("[chat]\nmax_round = 2")
             assert await home.settings.reload(Origin("edit")) is None

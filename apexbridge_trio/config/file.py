@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from apexbridge_trio.config.load import MAX_FILE_BYTES, config_of, config_of_values, read_bytes, text_of
-from apexbridge_trio.config.places import ETC, FILE
+from apexbridge_trio.config.places import ETC, FILE, is_there
 from apexbridge_trio.config.schema import Config
 from apexbridge_trio.errors import BodyTooLarge, ConfigReadOnly, ConfigStale, ConfigUnwritable
 from apexbridge_trio.log import get_logger
@@ -84,7 +84,7 @@ class ConfigFile:
         if self._option is not None:
             return self._option
         places = (self._state / FILE, self._etc / FILE)
-        return next((place for place in places if place.is_file()), None)
+        return next((place for place in places if is_there(place)), None)
 
     @property
     def base(self) -> Path:

@@ -1,5 +1,6 @@
 """Reads ``config.toml`` into one frozen snapshot, or tells everything that is wrong with it."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 
 from apexbridge_trio.config.checks import Fault, find_faults
 from apexbridge_trio.config.lines import Place
-from apexbridge_trio.config.places import FILE, shipped
+from apexbridge_trio.config.places import FILE, named, read_regular, shipped
 from apexbridge_trio.config.schema import Callbacks, Config, Mcp, Trigger, Upstream
 from apexbridge_trio.config.secret import (
     Secret,
@@ -129,11 +130,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ConfigInvalid: It can not be read, or is too large to be one.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as fault:
-        raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
+    data = read_regular(path, MAX_FILE_BYTES)
     if len(data) > MAX_FILE_BYTES:
         raise ConfigInvalid(f"{path.name}: larger than {MAX_FILE_BYTES} bytes")
     return data
@@ -153,10 +150,10 @@ def text_of(data: bytes, name: str) -> str:
 
 def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) -> Config:
     """Fill in what only the machine knows: folders as absolute paths, and secrets."""
-    directories = [base / Path(name).expanduser() for name in config.plugins.directories]
-    for number, directory in enumerate(directories):
-        if not directory.is_dir():
-            fault(("plugins", "directories", number), "there is no such folder")
+    directories = [
+        _folder(name, ("plugins", "directories", number), base, fault)
+        for number, name in enumerate(config.plugins.directories)
+    ]
     mcp = [
         _with_key(server, ("plugins", "mcp", number), base, env, fault)
         for number, server in enumerate(config.plugins.mcp)
@@ -176,6 +173,21 @@ def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) 
     return msgspec.structs.replace(
         config, plugins=plugins, upstreams=upstreams, callbacks=callbacks, triggers=triggers
     )
+
+
+def _folder(name: str, place: Place, base: Path, fault: Fault) -> Path:
+    """Find a folder of the config; what may not be looked into is as bad as none."""
+    try:
+        path = named(name, base)
+        with os.scandir(path):
+            return path
+    except ConfigInvalid as wrong:
+        fault(place, wrong.message)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        fault(place, "there is no such folder")
+    except OSError as wrong:
+        fault(place, f"can not look into this folder: {wrong.strerror}")
+    return base
 
 
 def _with_secret(trigger: Trigger, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Trigger:

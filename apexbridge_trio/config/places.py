@@ -1,5 +1,7 @@
 """Where files are: what comes with the hub, its config, and its state."""
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -24,8 +26,50 @@ def config_path(option: Path | None, state: Path, *, etc: Path = ETC) -> Path:
     """Return the config in force: the option's, the state directory's, /etc's or the shipped one."""
     if option is not None:
         return option
-    found = (folder / FILE for folder in (state, etc) if (folder / FILE).is_file())
+    found = (folder / FILE for folder in (state, etc) if is_there(folder / FILE))
     return next(found, shipped(FILE))
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is such a file; one that may not be looked at is: reading it says why not."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def named(name: str, base: Path) -> Path:
+    """Return the path that a name in the config means; a relative one is relative to `base`.
+
+    Raises:
+        ConfigInvalid: It begins with the home of a user who has none.
+    """
+    try:
+        return base / Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigInvalid(f"there is no home directory for {name[:100]!r}") from None
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return what is in a file, at most `most` bytes and one more.
+
+    Only of a regular file: to open a pipe would wait for who writes into it, and a device has no end.
+
+    Raises:
+        ConfigInvalid: It can not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ConfigInvalid(f"can not read {path}: it is no regular file")
+            return file.read(most + 1)
+    except OSError as fault:
+        raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
+    except ValueError:
+        raise ConfigInvalid("can not read it: no file has a name with a NUL in it") from None
 
 
 def state_place(option: Path | None, env: Mapping[str, str]) -> Path:

@@ -4,6 +4,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from apexbridge_trio.config.places import is_there, named, read_regular
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.redaction import MASK, hide
 
@@ -47,9 +48,13 @@ def secret_from_env(name: str, env: Mapping[str, str]) -> Secret:
 
 
 def find_secret_file(name: str, *, beside: Path, env: Mapping[str, str]) -> Path:
-    """Return where a secret's file is: a relative name is a systemd credential, or beside the config."""
+    """Return where a secret's file is: a relative name is a systemd credential, or beside the config.
+
+    Raises:
+        ConfigInvalid: It is in the home of a user who has none.
+    """
     credential = Path(env.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / name
-    return credential if credential.is_file() else beside / Path(name).expanduser()
+    return credential if is_there(credential) else named(name, beside)
 
 
 def secret_from_file(path: Path) -> Secret:
@@ -58,12 +63,7 @@ def secret_from_file(path: Path) -> Secret:
     Raises:
         ConfigInvalid: It can not be read, or holds no secret. Its content is never told.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-    except OSError as fault:
-        raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
-    return _secret(content.decode("utf-8", "replace"), str(path))
+    return _secret(read_regular(path, _LARGEST_FILE).decode("utf-8", "replace"), str(path))
 
 
 def is_readable_by_others(path: Path) -> bool:

@@ -127,8 +127,11 @@ class Plugins:
         )
         plugins._opener, plugins._open = opener, opener.open
         plugins._wish = plugins._kept = Wish(plugins.directories, strict, kill_grace_s, tuple(mcp))
-        for folder in _folders_of(plugins.directories):
+        folders, closed = _folders_of(plugins.directories)
+        for folder in folders:
             plugins._note(folder, _attempt(folder, partial(opener.open, folder)))
+        for directory, fault in closed.items():
+            plugins._note(directory, fault)
         for entry in mcp:
             plugins._note(CONFIG / entry.name, _attempt(CONFIG / entry.name, partial(opener.mount, entry)))
         plugins.exchange()
@@ -166,13 +169,13 @@ class Plugins:
         known = () if is_new else before.directories
         entries = [entry for entry in wish.mcp if is_new or entry not in before.mcp]
         added = [directory for directory in wish.directories if directory not in known]
-        folders = await trio.to_thread.run_sync(_folders_of, added, limiter=self._opening)
+        folders, closed = await trio.to_thread.run_sync(_folders_of, added, limiter=self._opening)
         opens: dict[Path, Open] = {folder: partial(opener.open, folder) for folder in folders}
         opens |= {CONFIG / entry.name: partial(opener.mount, entry) for entry in entries}
         found = await self._opened(opens)
         self._opener, self._open, self._kept = opener, opener.open, wish
         self._drop_unwanted(wish)
-        for where, plugin in found.items():
+        for where, plugin in (found | closed).items():
             self._note(where, plugin)
         self.directories = wish.directories
         self.exchange()
@@ -312,14 +315,17 @@ class Plugins:
         return [self._places[where] for where in sorted(self._places, key=rank)]
 
 
-def _folders_of(directories: Iterable[Path]) -> list[Path]:
-    return [
-        folder
-        for directory in directories
-        if directory.is_dir()
-        for folder in sorted(directory.iterdir())
-        if folder.is_dir()
-    ]
+def _folders_of(directories: Iterable[Path]) -> tuple[list[Path], dict[Path, ConfigInvalid]]:
+    """Return the folders that are in some directories, and which of those can not be looked into."""
+    folders: list[Path] = []
+    closed: dict[Path, ConfigInvalid] = {}
+    for directory in directories:
+        try:
+            if directory.is_dir():
+                folders += [folder for folder in sorted(directory.iterdir()) if folder.is_dir()]
+        except OSError as fault:
+            closed[directory] = ConfigInvalid(f"{directory}: can not look into it: {fault.strerror}")
+    return folders, closed
 
 
 def _attempt(where: Path, open_it: Open) -> Plugin | ConfigInvalid | None:

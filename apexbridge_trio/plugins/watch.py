@@ -47,8 +47,8 @@ async def watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> 
 async def _watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> None:
     from watchfiles import awatch
 
-    places = [directory for directory in plugins.directories if directory.is_dir()]
     try:
+        places = [directory for directory in plugins.directories if directory.is_dir()]
         async with aclosing(awatch(*places, rust_timeout=LOOK_MS)) as news:
             async for changes in news:
                 if folders := touched(plugins, (Path(path) for _, path in changes)):

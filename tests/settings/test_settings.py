@@ -1,6 +1,7 @@
 """Each room goes by a changed config as the table says; what is in flight keeps what it began with."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,55 @@ async def test_an_edit_that_the_history_can_not_keep_does_not_end_the_hub(tmp_pa
         assert (await home.ask("POST", "/v1/config/rollback", {"revision": before})).status == 200
         reply = await home.ask("POST", "/v1/config/rollback", {"revision": deepest})
         assert (reply.status, "the whole text" in reply.json["error"]["message"]) == (422, True)
+
+
+HOSTILE = {
+    "a pipe as a secret": ("api_key_file = 'pipe'", "it is no regular file"),
+    "a device as a secret": ("api_key_file = '/dev/zero'", "it is no regular file"),
+    "a name with a NUL": ('api_key_file = "a\\u0000b"', "no file has a name with a NUL in it"),
+    "a home that is none": ("api_key_file = '~no-such-user/key'", "there is no home directory for"),
+    "a name that is too long": (f"api_key_file = '{'x' * 300}'", "File name too long"),
+    "a folder in a home that is none": ("[plugins]\ndirectories = ['~no-such-user']", "there is no home directory"),
+    "a folder whose name is too long": (f"[plugins]\ndirectories = ['{'字' * 100}']", "File name too long"),
+    "a folder with a NUL": ('[plugins]\ndirectories = ["\\u0000"]', "there is no such folder"),
+    "a secret of a plugin with a NUL": ('[callbacks.signing_secret_files]\nx = ["\\u0000"]', "no file has a name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_no_name_of_a_file_can_end_the_hub(name: str, tmp_path: Path) -> None:
+    """What the machine does not take as a name is a fault of the edit; nobody waits for a pipe."""
+    said, reason = HOSTILE[name]
+    os.mkfifo(tmp_path / "pipe")
+    async with house(tmp_path) as home:
+        home.path.write_text(
+            TOML.replace("base_url", f"{said}\nbase_url") if "_key_" in said else TOML + said
+        )
+        with capture() as lines, trio.fail_after(NET_S):
+            assert await home.settings.reload(Origin("edit")) is None
+        assert [reason in line["reason"] for line in lines if "reason" in line] == [True]
+
+
+async def test_a_pipe_in_the_place_of_the_config_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.settings.file._option = home.path
+        home.path.unlink()
+        os.mkfifo(home.path)
+        with capture() as lines, trio.fail_after(NET_S):
+            assert await home.settings.reload(Origin("edit")) is None
+            assert (await home.patch({"chat": {"max_rounds": 2}})).status == 412
+        assert "it is no regular file" in lines[0]["reason"]
+
+
+async def test_a_folder_that_can_not_be_looked_into_any_more_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        plugins, moved = home.world.hub.plugins, home.world.hub.plugins.moved
+        place = tmp_path / ("字" * 100)  # whose name no file system takes: as root may look into all others
+        plugins.configure([*plugins.directories, place], strict=False, kill_grace_s=2, mcp=[])
+        with capture(), trio.fail_after(NET_S):
+            await moved.wait()
+        assert [fault for fault in plugins.faults if str(place) in fault]
+        assert "calculator" in plugins.offer.plugins
 
 
 async def test_a_secret_that_was_exchanged_counts_with_the_next_signal(tmp_path: Path) -> None:

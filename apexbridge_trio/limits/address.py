@@ -38,8 +38,15 @@ def peer_of(address: str, forwarded: str | None, trusted: Sequence[str]) -> str:
     for said in reversed((forwarded or "").split(",")):
         if not said.strip() or not any(_is_in(peer, network) for network in trusted):
             break
-        peer = said.strip()
+        peer = _without_port(said.strip())
     return peer
+
+
+def _without_port(said: str) -> str:
+    """Return an address without the port that some proxies add, another one with each connection."""
+    if said.startswith("["):
+        return said[1:].partition("]")[0]
+    return said.partition(":")[0] if said.count(":") == 1 else said
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from apexbridge_trio.errors import TooMany
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.limits import Asker, Kind, Standing, network_of, peer_of
-from apexbridge_trio.web.arrival import Arrival, header
+from apexbridge_trio.web.arrival import Arrival
 
 # What makes less work, not more, is never refused: who says stop is heard, however much they asked before.
 _FREE: Final = frozenset({"/health", "/health/live", "/health/ready", "/v1/interrupt"})
@@ -76,8 +76,14 @@ def network(hub: Hub, arrival: Arrival) -> str:
     """Return what the address of a request is counted by."""
     host: str = (arrival.scope.get("client") or ("",))[0]
     if trusted := hub.config.server.trusted_proxies:
-        host = peer_of(host, header(arrival.scope, b"x-forwarded-for"), trusted)
+        host = peer_of(host, _forwarded(arrival), trusted)
     return network_of(host)
+
+
+def _forwarded(arrival: Arrival) -> str:
+    """Return all that proxies have said; one may add to the line that came, or write a line below it."""
+    lines = [value for name, value in arrival.scope["headers"] if name == b"x-forwarded-for"]
+    return b",".join(lines).decode("latin-1")
 
 
 def _asker(hub: Hub, arrival: Arrival, principal: Principal | None) -> Asker:

@@ -316,6 +316,16 @@ class TestWrongKeys:
                 headers = bearer("wrong"), f"X-Forwarded-For: {forwarded}"
                 assert (await world.ask("GET", "/v1/models", None, *headers)).status == status, forwarded
 
+    async def test_what_a_proxy_says_in_a_line_of_its_own_counts(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        """HAProxy adds a line below what came; whoever comes would else choose who they are."""
+        server = {"trusted_proxies": ["127.0.0.1"]}
+        async with open_world(tmp_path, quota={"wrong_keys_per_minute": 1}, server=server) as world:
+            for forged, status in (("198.51.100.1", 401), ("198.51.100.2", 429), ("198.51.100.3", 429)):
+                lines = f"X-Forwarded-For: {forged}", f"X-Forwarded-For: {AWAY}"
+                assert (await world.ask("GET", "/v1/models", None, bearer("wrong"), *lines)).status == status
+
 
 def _never(_key: str) -> None:
     raise AssertionError("a key was looked up")

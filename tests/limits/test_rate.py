@@ -1,7 +1,7 @@
 """Rates and allowances; time is an argument."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apexbridge_trio.limits import DAY_S, Allowance, Rate, Standing
@@ -26,6 +26,7 @@ def test_never_more_than_the_rate_and_one_burst(per_minute: int, gaps: list[floa
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1e8), st.integers(0, 200))
+@example(173, 67_108_854.0, 172)  # what 172 steps leave, after two years
 def test_what_is_left_is_what_can_be_taken(per_minute: int, now: float, taken: int) -> None:
     rate = Rate(per_minute)
     for number in range(min(taken, per_minute)):

@@ -106,7 +106,8 @@ def _health(hub: Hub, found: Health, *, is_well: bool) -> Response:
         "uptimeS": round(trio.current_time() - hub.started, 1),
         "draining": draining,
     }
-    at_home = arrival.is_local and foreign(hub.config.auth, arrival) is None
+    auth = hub.config.auth
+    at_home = arrival.is_local and auth.loopback != "none" and foreign(auth, arrival) is None
     if at_home or (arrival.principal and "admin" in arrival.principal.scopes):
         said["dependencies"] = found.dependencies()
     return reply(said, 200 if is_well else 503)

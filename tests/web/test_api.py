@@ -4,6 +4,7 @@ import pytest
 
 from apexbridge_trio.log import capture
 from apexbridge_trio.web.api import build_api
+from tests.harness.node import key_for
 from tests.harness.world import open_world, say
 
 
@@ -136,6 +137,13 @@ async def test_who_may_chat_without_a_key(state, autojump_clock, address, header
         if status == 401:
             assert reply.headers["www-authenticate"] == "bearer"
             assert reply.json["error"]["type"] == "authentication_error"
+
+
+async def test_where_every_call_needs_a_key_the_details_of_the_health_do(state, autojump_clock):
+    async with open_world(state, auth={"loopback": "none"}) as world:
+        assert "dependencies" not in (await world.ask("GET", "/health")).json
+        mine = f"Authorization: Bearer {key_for(world, 'admin')}"
+        assert "dependencies" in (await world.ask("GET", "/health", None, mine)).json
 
 
 async def test_a_key_is_a_principal_with_scopes(state, autojump_clock):

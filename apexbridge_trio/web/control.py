@@ -1,5 +1,6 @@
 """What only an administrator sees and does: the plugins, for now."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def folder_of(plugins: Plugins, name: str) -> Path:
             return folder
     for directory in plugins.directories:
         # Names are compared, never joined to a path.
-        for folder in directory.iterdir() if directory.is_dir() else ():
-            if folder.name == name and folder.is_dir():
-                return folder
+        with suppress(OSError):  # that it can not be looked into is a fault of the list already
+            for folder in directory.iterdir():
+                if folder.name == name and folder.is_dir():
+                    return folder
     raise NotFound(f"There is no folder of a plugin {name[:200]!r}.")

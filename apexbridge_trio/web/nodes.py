@@ -1,4 +1,8 @@
-"""``/v1/nodes``: who has joined, and what an administrator may do with them."""
+"""``/v1/nodes``: who has joined, and what an administrator may do with them.
+
+A change and its line in the audit are posted in one step: they are written in one transaction, also when
+who asked has left by then.
+"""
 
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -34,15 +38,17 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     @app.post("/v1/nodes/<node_id>/drain")
     async def drain(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
+        noted = hub.audit.note("node.drained", found.id, current_actor())  # see the module
         await registry.drain(found, is_draining=True)
-        await hub.audit.note("node.drained", found.id, current_actor()).wait()
+        await noted.wait()
         return reply(described(found))
 
     @app.post("/v1/nodes/<node_id>/resume")
     async def resume(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
+        noted = hub.audit.note("node.resumed", found.id, current_actor())  # see the module
         await registry.drain(found, is_draining=False)
-        await hub.audit.note("node.resumed", found.id, current_actor()).wait()
+        await noted.wait()
         return reply(described(found))
 
 

@@ -1,8 +1,11 @@
 """Who changed what, over HTTP: for administrators, in pages."""
 
 import pytest
+import trio
+import trio.testing
 
 from apexbridge_trio.audit import FILE
+from tests.harness.journal import held
 from tests.harness.node import joined, key_for
 from tests.harness.world import open_world
 
@@ -53,6 +56,19 @@ async def test_a_query_that_is_none(tmp_path, autojump_clock, query):
     async with open_world(tmp_path) as world:
         reply = await world.ask("GET", f"/v1/audit?{query}", None, bearer(key_for(world, "admin")))
         assert (reply.status, reply.json["error"]["param"]) == (400, query.partition("=")[0])
+
+
+async def test_who_drains_a_node_and_leaves_is_noted_all_the_same(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world, joined(world, "attic"):
+        admin = key_for(world, "admin", tenant="home")
+        with held(world) as journal:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(world.ask, "POST", "/v1/nodes/attic/drain", {}, bearer(admin))
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            journal.write()
+        assert [line["action"] for line in (await lines(world, admin))["entries"]] == ["node.drained"]
 
 
 async def test_what_is_done_to_a_node_is_noted_before_it_is_acknowledged(tmp_path, autojump_clock):

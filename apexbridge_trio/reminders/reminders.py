@@ -23,9 +23,17 @@ import trio
 
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.clock import WallClock
-from apexbridge_trio.errors import ApexError, ClockWrong, Draining, Interrupted, StoreUnusable
+from apexbridge_trio.errors import (
+    ApexError,
+    ClockWrong,
+    Draining,
+    Interrupted,
+    RequestIdTaken,
+    StoreUnusable,
+)
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.reminders.book import Book, Claim, State
@@ -233,7 +241,7 @@ class Reminders:
 
     async def _run(self, run: RunRecord) -> None:
         try:
-            flight = self._flights.open(run.id, "reminder", _owner_of(run), timeout_s=self.actions.timeout_s)
+            flight = self._open(run)
         except Draining:
             self._journal.post(partial(self._book.release, run), failed=self._lose)
         else:
@@ -242,6 +250,17 @@ class Reminders:
             self._journal.post(partial(self._book.end, run, state, message), self._note, failed=self._lose)
         self._running.pop(run.id, None)
         self._tell(run)
+
+    def _open(self, run: RunRecord) -> Flight:
+        """Reserve the flight of a firing, which bears the run's id.
+
+        Whoever is of the tenant may have given a chat of theirs that id: then it bears another.
+        """
+        owner, timeout_s = _owner_of(run), self.actions.timeout_s
+        try:
+            return self._flights.open(run.id, "reminder", owner, timeout_s=timeout_s)
+        except RequestIdTaken:
+            return self._flights.open(new_id("rem"), "reminder", owner, timeout_s=timeout_s)
 
     async def _outcome(self, run: RunRecord, flight: Flight) -> tuple[State, str]:
         try:

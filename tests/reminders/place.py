@@ -84,6 +84,7 @@ class Place:
     takes: bool = False
     is_lasting: bool = True
     doubts: bool = False
+    flights: Flights = field(default_factory=Flights)
 
     @asynccontextmanager
     async def hub(self, *, runs: bool = True) -> AsyncIterator[Reminders]:
@@ -91,7 +92,7 @@ class Place:
         with Store(self.state) as read, self.store_type(self.state) as written:
             if not self.is_lasting:  # a power cut is not what this test is about
                 written.execute("PRAGMA synchronous = OFF")
-            flights = Flights()
+            flights = self.flights = Flights()
             newest = read.newest_ms() / 1000
             clock = WallClock(self.clock, trio.current_time, newest) if self.doubts else None
             reminders = Reminders(

@@ -195,6 +195,18 @@ async def test_an_action_that_drains_before_it_begins_is_due_again(place, autoju
     assert place.owed() == [("answered", "weather", "The answer.")]
 
 
+async def test_a_firing_whose_id_is_in_flight_already_is_made_all_the_same(place, autojump_clock):
+    """Whoever is of the tenant may give a chat the id that the next firing will have."""
+    async with place.hub() as reminders:
+        said = await place.add(reminders, "weather", **{"in": 60}, action={"chat": "Will it rain?"})
+        with place.flights.open(f"{said['id']}-{said['nextAt']}", "chat", ANNE):
+            await trio.sleep(70)
+        await place.add(reminders, "tea", **{"in": 60})
+        await trio.sleep(70)
+    assert sorted(place.owed()) == [("answered", "weather", "The answer."), ("due", "", "tea")]
+    assert place.runs() == 0
+
+
 async def test_only_the_newest_notices_of_one_reminder_are_kept(place, autojump_clock, monkeypatch):
     monkeypatch.setattr(book, "MOST_OWED", 3)
     async with place.hub() as reminders:

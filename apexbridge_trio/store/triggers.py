@@ -18,7 +18,8 @@ class FiringRecord(Struct, frozen=True, kw_only=True):
         trigger: The name in the config, where its address and its secret are.
         action: What it does, filled in: JSON.
         principal_id: In whose name: the trigger's, and how deep in a chain of triggers.
-        next_ms: When it is due, milliseconds since the epoch, as is `created_ms`.
+        created_ms: When it was decided, milliseconds since the epoch; lowered when the clock was put back.
+        next_ms: When it is due.
         attempts: How often it was begun.
     """
 
@@ -52,10 +53,12 @@ class FiringRows:
         """Record that it begins."""
         self._store.execute("UPDATE firings SET attempts = attempts + 1 WHERE id = ?", (firing_id,))
 
-    def again(self, firing_id: str, next_ms: int) -> None:
-        """Record that an attempt has ended, and when the next one is due."""
+    def again(self, firing_id: str, now_ms: int, next_ms: int) -> None:
+        """Record that an attempt has ended now, and when the next one is due."""
         self._store.execute(
-            "UPDATE firings SET attempts = attempts + 1, next_ms = ? WHERE id = ?", (next_ms, firing_id)
+            "UPDATE firings SET attempts = attempts + 1, created_ms = min(created_ms, ?), next_ms = ?"
+            " WHERE id = ?",
+            (now_ms, next_ms, firing_id),
         )
 
     def end(self, firing_id: str) -> None:
@@ -63,8 +66,13 @@ class FiringRows:
         self._store.execute("DELETE FROM firings WHERE id = ?", (firing_id,))
 
     def due(self, now_ms: int, most: int) -> list[FiringRecord]:
-        """Return those whose time has come, the oldest first."""
-        return self._all("next_ms <= ? ORDER BY next_ms, id LIMIT ?", now_ms, most)
+        """Return those whose time has come, the oldest first.
+
+        One that is of the future was written by a clock that was put back since: nobody knows how long it
+        has waited.
+        """
+        condition = "next_ms <= ?1 OR created_ms > ?1 ORDER BY next_ms, id LIMIT ?2"
+        return self._all(condition, now_ms, most)
 
     def next_due(self, after_ms: int) -> int | None:
         """Return when the next one after a time is due."""

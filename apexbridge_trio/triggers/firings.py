@@ -20,9 +20,18 @@ from typing import Final, Literal
 import trio
 
 from apexbridge_trio.actions import Actions
-from apexbridge_trio.errors import ApexError, DeadlinePassed, Draining, Interrupted, StoreUnusable
+from apexbridge_trio.config import Trigger
+from apexbridge_trio.errors import (
+    ApexError,
+    DeadlinePassed,
+    Draining,
+    Interrupted,
+    RequestIdTaken,
+    StoreUnusable,
+)
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import encode
@@ -156,7 +165,8 @@ class Firings:
             "a trigger's action", trigger=record.trigger, id=record.id, kind=record.kind, state=end.state
         )
         if end.again_ms is not None:
-            self._post(record, partial(self._written.again, record.id, end.again_ms))
+            now_ms = int(self._now() * 1000)
+            self._post(record, partial(self._written.again, record.id, now_ms, end.again_ms))
         elif end.state != "left":
             notice = self._notice(record, end) if end.message else None
             self._post(record, partial(self._write_end, record.id, notice), notice)
@@ -183,7 +193,7 @@ class Firings:
 
     async def _boxed(self, record: FiringRecord) -> End:
         armed = self._find(record.trigger)
-        if armed is None or armed.trigger.do != record.kind:
+        if armed is None or not _is_of(armed.trigger, record):
             return End("failed", "It was taken out of the config before this was done.")
         if armed.disabled:
             return End("failed")
@@ -199,8 +209,7 @@ class Firings:
             return End("failed", "The hub failed; its log says how.")
 
     async def _attempt(self, record: FiringRecord, armed: Armed) -> End:
-        owner = Principal(record.principal_id, record.tenant_id, record.family_id, frozenset({"chat"}))
-        flight = self._flights.open(record.id, "trigger", owner, timeout_s=armed.trigger.timeout_s)
+        flight = self._open(record, armed.trigger.timeout_s)
         try:
             with flight:
                 if record.kind == "webhook":
@@ -219,6 +228,17 @@ class Firings:
         except ApexError as fault:
             armed.failed += 1
             return End("failed", fault.message)
+
+    def _open(self, record: FiringRecord, timeout_s: float) -> Flight:
+        """Reserve the flight of an attempt, which bears the firing's id.
+
+        Whoever is of the tenant may have given a chat of theirs that id: then it bears another.
+        """
+        owner = Principal(record.principal_id, record.tenant_id, record.family_id, frozenset({"chat"}))
+        try:
+            return self._flights.open(record.id, "trigger", owner, timeout_s=timeout_s)
+        except RequestIdTaken:
+            return self._flights.open(new_id("trg"), "trigger", owner, timeout_s=timeout_s)
 
     async def _act(self, record: FiringRecord, flight: Flight) -> End:
         await self._journal.post(partial(self._written.begin, record.id)).wait()
@@ -262,3 +282,15 @@ class Firings:
 
     def _lose(self, fault: Exception) -> None:
         log.error("what a trigger does is not written", reason=str(fault))
+
+
+def _is_of(trigger: Trigger, record: FiringRecord) -> bool:
+    """Tell whether the trigger of that name is still one that would have made this firing.
+
+    A config may give the name to another one: what a tenant had coming goes to nobody else.
+    """
+    return (trigger.do, trigger.tenant, trigger.family or None) == (
+        record.kind,
+        record.tenant_id,
+        record.family_id,
+    )

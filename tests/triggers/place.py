@@ -35,6 +35,10 @@ class Wall:
             self._zero = trio.current_time()
         return self.start + trio.current_time() - self._zero
 
+    def put(self, seconds: float) -> None:
+        """Set it forward, or back."""
+        self.start += seconds
+
 
 class FakeActions(Actions):
     """Actions that note what they were asked."""

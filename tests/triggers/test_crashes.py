@@ -9,7 +9,7 @@ import trio
 
 from apexbridge_trio.store import Store
 from tests.harness.kill import kill_at_every_step
-from tests.triggers.place import Place
+from tests.triggers.place import ANNE, Place
 from tests.triggers.test_triggers import trigger
 
 LOST = {"on": "task.status", "when": {"state": "lost"}}
@@ -37,6 +37,54 @@ async def test_a_webhook_that_was_not_taken_is_sent_by_the_next_hub_with_the_sam
     assert len(place.webhooks.took) == 1
     assert set(place.webhooks.sent) == set(place.webhooks.took)
     assert (place.rows(), place.owed()) == (0, [])
+
+
+async def test_an_attempt_whose_id_is_in_flight_already_is_made_all_the_same(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """The id of a webhook is in the live tree from its first attempt on; a chat may be given any id."""
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+        place.webhooks.is_up = True
+        with rooms.flights.open(place.webhooks.sent[0], "chat", ANNE):
+            await trio.sleep(10)
+    assert (len(place.webhooks.took), place.rows(), place.owed()) == (1, 0, [])
+
+
+async def test_a_clock_that_is_put_back_does_not_hold_up_a_webhook(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """As when a machine boots with a wrong clock and no network, and then the network tells the time."""
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+        place.clock.put(-86_400)
+        await trio.sleep(70)
+        # It is sent at once, and then again at its usual pace: not without a pause.
+        assert len(place.webhooks.sent) in {2, 3}
+        place.webhooks.is_up = True
+        await trio.sleep(400)
+    assert (len(place.webhooks.took), place.rows()) == (1, 0)
+
+
+async def test_what_a_tenant_had_coming_is_not_sent_by_the_trigger_of_another(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+        place.webhooks.is_up = True
+        rooms.triggers.replace([trigger("hook", **LOST, do="webhook", url="https://x.test/", tenant="other")])
+        await trio.sleep(10)
+    assert (place.webhooks.took, place.rows()) == ([], 0)
+    assert place.owed() == ["It was taken out of the config before this was done."]
 
 
 async def test_what_ran_when_the_hub_was_gone_is_told_and_not_run_again(

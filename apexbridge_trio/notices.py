@@ -18,6 +18,7 @@ import trio
 from apexbridge_trio.errors import NotFound, TooMany
 from apexbridge_trio.events import Events, Subscription
 from apexbridge_trio.events.event import write_frame
+from apexbridge_trio.events.history import EVENT_BYTES
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Entry, Journal
@@ -34,6 +35,9 @@ Level = Literal["info", "warning", "error"]
 
 # A tenant that has so many unread is asked to read them first; who is hurt: who writes more notices.
 MOST_OWED: Final = 1000
+# Of those, a device is shown so many bytes when it comes: with the pieces of running chats they are what
+# it may leave unread, so that coming never overflows it. Who is hurt: who acknowledges nothing.
+MOST_SHOWN_BYTES: Final = 1024 * 1024
 # Told of one task's progress a minute, and tasks that are counted; what is more is left out.
 PROGRESS_RATE: Final = 120
 _MOST_TASKS: Final = 1000
@@ -140,21 +144,23 @@ class Notices:
     def frames(
         self, reader: Principal, subscription: Subscription, device: str = ""
     ) -> list[tuple[str, bytes]]:
-        """Write what somebody has still to be told as frames; the position is that of the last event."""
-        return [
-            (
-                notice.kind,
-                write_frame(
-                    notice.kind,
-                    subscription.seq,
-                    self._events.epoch,
-                    encode(told(notice)),
-                    notice.created_ms,
-                ),
-            )
-            for notice in self.pending(reader, device)
-            if notice.kind in subscription.kinds
-        ]
+        """Write what somebody has still to be told as frames, oldest first, of much the newest.
+
+        What is left out is told on the next coming, when what is newer was acknowledged; all of it is
+        listed by ``GET /v1/notifications``. The position is that of the last event.
+        """
+        written: list[tuple[str, bytes]] = []
+        size = 0
+        for notice in reversed(self.pending(reader, device)):
+            if notice.kind not in subscription.kinds:
+                continue
+            said, seq = encode(told(notice)), subscription.seq
+            frame = write_frame(notice.kind, seq, self._events.epoch, said, notice.created_ms)
+            size += len(frame) + EVENT_BYTES
+            if size > MOST_SHOWN_BYTES:
+                break
+            written.append((notice.kind, frame))
+        return written[::-1]
 
     def ack(
         self,

@@ -223,3 +223,31 @@ async def test_the_seeds_7_5_http_and_the_channel_together(tmp_path, autojump_cl
         assert memory.texts == {"r1": content(reply)}
         assert memory.ended == {"r1": "chat.completed"}
         assert [data["message"] for _, data in memory.told] == ["verse", "chorus", "sing: succeeded"]
+
+
+async def test_more_than_a_device_takes_at_once_does_not_keep_it_out(tmp_path, autojump_clock):
+    """Were all of it posted, it would be cut as a slow reader each time that it comes, before it can ack."""
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "chat")
+        home = Principal("somebody", "default")
+        for number in range(300):
+            world.hub.notices.owe("notification", home, f"{number} {'水' * 5000}")
+        shown: set[str] = set()
+        for _ in range(20):
+            async with listening(world, key, query="?device=phone") as device:
+                told = []
+                await device.say("ping")
+                while (frame := await device.next())["type"] != "pong":
+                    told.append(frame["data"])
+                for one in told:
+                    await device.say("ack", {"id": one["id"]})
+                for _ in told:
+                    await device.hear("acked")
+            shown |= {one["message"].split()[0] for one in told}
+            if len(shown) == 300:
+                break
+            # The newest of what is left, in the order in which they were made.
+            numbers = [int(one["message"].split()[0]) for one in told]
+            assert numbers == sorted(numbers)
+            assert max(numbers) + len(shown) == 299 + len(numbers)
+        assert len(shown) == 300

@@ -33,7 +33,8 @@ from apexbridge_trio.store.devices import SETTLED_BY_ONE, named
 NoticeKind = Literal["notification", "alert", "reminder"]
 Level = Literal["info", "warning", "error"]
 
-# A tenant that has so many unread is asked to read them first; who is hurt: who writes more notices.
+# A tenant that has so many of a kind unread is asked to read them first; who is hurt: who writes more of
+# that kind. An alert is never refused because of what only informs.
 MOST_OWED: Final = 1000
 # Of those, a device is shown so many bytes when it comes: with the pieces of running chats they are what
 # it may leave unread, so that coming never overflows it. Who is hurt: who acknowledges nothing.
@@ -85,7 +86,7 @@ class Notices:
         Raises:
             TooMany: They have not read what they were told before.
         """
-        if self._read.count_notices(owner.tenant_id) >= MOST_OWED:
+        if self._read.count_notices(owner.tenant_id, kind) >= MOST_OWED:
             raise TooMany("There are too many notices that nobody has read.", retry_after_s=60)
         now_ms = int(time.time() * 1000)
         notice = Notice(
@@ -144,23 +145,24 @@ class Notices:
     def frames(
         self, reader: Principal, subscription: Subscription, device: str = ""
     ) -> list[tuple[str, bytes]]:
-        """Write what somebody has still to be told as frames, oldest first, of much the newest.
+        """Write what somebody has still to be told as frames, oldest first.
 
-        What is left out is told on the next coming, when what is newer was acknowledged; all of it is
-        listed by ``GET /v1/notifications``. The position is that of the last event.
+        Of much it is the alerts, and then the newest. What is left out is told on the next coming, when what
+        was shown is acknowledged; all of it is listed by ``GET /v1/notifications``. The position
+        is that of the last event.
         """
-        written: list[tuple[str, bytes]] = []
+        frames: dict[str, tuple[str, bytes]] = {}
+        pending = [one for one in self.pending(reader, device) if one.kind in subscription.kinds]
         size = 0
-        for notice in reversed(self.pending(reader, device)):
-            if notice.kind not in subscription.kinds:
-                continue
+        first = sorted(pending, key=lambda one: (one.kind == "alert", one.created_ms, one.id), reverse=True)
+        for notice in first:
             said, seq = encode(told(notice)), subscription.seq
             frame = write_frame(notice.kind, seq, self._events.epoch, said, notice.created_ms)
             size += len(frame) + EVENT_BYTES
             if size > MOST_SHOWN_BYTES:
                 break
-            written.append((notice.kind, frame))
-        return written[::-1]
+            frames[notice.id] = (notice.kind, frame)
+        return [frames[one.id] for one in pending if one.id in frames]
 
     def ack(
         self,

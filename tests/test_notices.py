@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from apexbridge_trio import notices as room
+from apexbridge_trio.errors import TooMany
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.plugins import Later
 from apexbridge_trio.store import Notice, Store, Tasks
@@ -251,3 +252,23 @@ async def test_more_than_a_device_takes_at_once_does_not_keep_it_out(tmp_path, a
             assert numbers == sorted(numbers)
             assert max(numbers) + len(shown) == 299 + len(numbers)
         assert len(shown) == 300
+
+
+async def test_a_flood_of_notifications_hides_no_alert_and_keeps_none_out(
+    tmp_path, autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(room, "MOST_OWED", 3)
+    monkeypatch.setattr(room, "MOST_SHOWN_BYTES", 2000)
+    async with open_world(tmp_path) as world:
+        key, home, owe = key_for(world, "chat"), Principal("somebody", "default"), world.hub.notices.owe
+        owe("alert", home, "smoke")
+        for _ in range(3):
+            owe("notification", home, "x" * 500)
+        with pytest.raises(TooMany):
+            owe("notification", home, "one too many")
+        owe("alert", home, "fire")
+        said = [one["message"][:5] for one in await pending(world, key)]
+        assert said == ["smoke", "xxxxx", "fire"]
+        async with listening(world, key) as device:
+            said = [(await device.next())["data"]["message"][:5] for _ in range(3)]
+        assert said == ["smoke", "xxxxx", "fire"]

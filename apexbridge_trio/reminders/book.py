@@ -180,7 +180,7 @@ class Book:
         owner = (run.principal_id, run.tenant_id, run.family_id)
         notice = Notice(run.id, *owner, level, encode(said).decode(), self._now_ms(), "reminder")
         self._tasks.owe(notice)
-        self._tasks.settle_older(f"{run.reminder_id}-", MOST_OWED)
+        self._tasks.settle_older(f"{run.reminder_id}-", run.tenant_id, MOST_OWED)
         return notice
 
     def _now_ms(self) -> int:

@@ -75,7 +75,7 @@ class Devices:
     def due(
         self, device: DeviceRecord | None, tenant_id: str, family_id: str | None, now_ms: int, most: int
     ) -> list[Notice]:
-        """Return what somebody has still to be told, oldest first, of many the newest.
+        """Return what somebody has still to be told, oldest first; of many the alerts, and then the newest.
 
         That is what nobody has acknowledged, and, on a device that is remembered, each notification
         since then that it has not acknowledged itself.
@@ -93,10 +93,10 @@ class Devices:
             " AND coalesce(expires_ms, ?3) >= ?3"
             " AND (acked_ms IS NULL OR (kind NOT IN (SELECT value FROM json_each(?4)) AND created_ms >= ?5"
             " AND NOT EXISTS (SELECT 1 FROM notice_acks WHERE notice_id = id AND key_id = ?6 AND name = ?7)))"
-            " ORDER BY created_ms DESC, id DESC LIMIT ?8",
+            " ORDER BY kind = 'alert' DESC, created_ms DESC, id DESC LIMIT ?8",
             (tenant_id, family_id, now_ms, _SETTLED, first_ms, key_id, name, most),
         )
-        return [Notice(*row) for row in rows][::-1]
+        return sorted((Notice(*row) for row in rows), key=lambda notice: (notice.created_ms, notice.id))
 
     def ack(self, notice_id: str, device: DeviceRecord) -> Notice | None:
         """Note that a notice was seen on a device, which is remembered from now on.

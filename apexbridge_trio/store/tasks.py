@@ -155,10 +155,11 @@ class Tasks:
         rows = self._store.execute("SELECT * FROM notices WHERE id = ?", (notice_id,))
         return next((Notice(*row) for row in rows), None)
 
-    def count_notices(self, tenant_id: str) -> int:
-        """Return how much a tenant is owed that nobody has acknowledged."""
+    def count_notices(self, tenant_id: str, kind: str) -> int:
+        """Return how much of a kind a tenant is owed that nobody has acknowledged."""
         rows = self._store.execute(
-            "SELECT count(*) FROM notices WHERE tenant_id = ? AND acked_ms IS NULL", (tenant_id,)
+            "SELECT count(*) FROM notices WHERE tenant_id = ? AND kind = ? AND acked_ms IS NULL",
+            (tenant_id, kind),
         )
         return next(rows)[0]  # type: ignore[no-any-return]
 
@@ -173,10 +174,14 @@ class Tasks:
         """Forget a notice: the owner has what it is about."""
         self._store.execute("DELETE FROM notices WHERE id = ?", (notice_id,))
 
-    def settle_older(self, start: str, keep: int) -> None:
-        """Of the notices whose id begins so, and then sorts as they came, keep the newest."""
-        ids = "SELECT id FROM notices WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT -1 OFFSET ?"
-        self._store.execute(f"DELETE FROM notices WHERE id IN ({ids})", (start, f"{start}:", keep))  # noqa: S608  # our own
+    def settle_older(self, start: str, tenant_id: str, keep: int) -> None:
+        """Of a tenant's notices whose id begins so, and then a digit, as they came, keep the newest."""
+        ids = (
+            "SELECT id FROM notices WHERE id >= ? AND id < ? AND tenant_id = ?"
+            " ORDER BY id DESC LIMIT -1 OFFSET ?"
+        )
+        values = (start, f"{start}:", tenant_id, keep)
+        self._store.execute(f"DELETE FROM notices WHERE id IN ({ids})", values)  # noqa: S608  # our own
 
     def notices(self) -> list[Notice]:
         """Return what is owed and nobody has acknowledged, oldest first."""

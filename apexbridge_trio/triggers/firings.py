@@ -44,6 +44,10 @@ MOST_RUNNING: Final = 16
 # Rows of all triggers together; what is over it is left out, and logged. Who is hurt: whose trigger fires
 # then. A webhook whose other side is away for a day keeps at most 60 rows an hour.
 MOST_WAITING: Final = 2000
+# Of one tenant, the newest notices of how its firings have ended that nobody took.
+MOST_OWED: Final = 500
+# What the ids of firings begin with, and of those notices.
+_KIND: Final = "trg_"
 # The wall clock may be set, or the machine may sleep.
 LOOK_S: Final = 60.0
 # After a fault of the store.
@@ -272,6 +276,7 @@ class Firings:
         self._written.end(firing_id)
         if notice is not None:
             self._notices.owe(notice)
+            self._notices.settle_older(_KIND, notice.tenant_id, MOST_OWED)
 
     def _notice(self, record: FiringRecord, end: End) -> Notice:
         said = {"trigger": record.trigger, "message": end.message, "state": end.state}

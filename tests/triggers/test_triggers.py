@@ -316,6 +316,20 @@ class TestGuards:
             await trio.sleep(100)
             assert (entry(world)["fired"], entry(world)["failed"], len(told(world))) == (3, 3, 4)
 
+    async def test_only_the_newest_of_what_has_ended_is_owed(
+        self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What nobody takes for weeks must not fill the inbox of the tenant, or the disk."""
+        monkeypatch.setattr("apexbridge_trio.triggers.firings.MOST_OWED", 3)
+        own = trigger(on="node.status", do="tool", tool="none")
+        theirs = trigger("u", on="node.status", do="tool", tool="none", tenant="others")
+        async with watched(tmp_path, own, theirs) as world:
+            node(world, "offline", owner=THEM)
+            for _ in range(6):
+                node(world, "offline")
+                await trio.sleep(1)
+            assert (entry(world)["failed"], len(told(world)), len(told(world, THEM))) == (6, 3, 1)
+
     async def test_muting_tells_nobody_who_would_be_muted_again(
         self, tmp_path: Path, autojump_clock: Any
     ) -> None:

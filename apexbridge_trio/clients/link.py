@@ -41,6 +41,9 @@ from apexbridge_trio.protocol.openai import encode, error_body
 MAX_FRAME_BYTES: Final = 1024 * 1024
 # Chats and receipts one connection waits for; a client that asks for more is refused, and only it.
 MOST_ASKED: Final = 32
+# Acknowledgements of one connection that wait for the disk: as many as there can be to acknowledge. What
+# is more is refused, and only it; everybody's writes go through the same queue.
+MOST_ACKS: Final = 1000
 # A frame of 60 bytes may bring back 2 MiB; one that asks for more is refused, and only it.
 RESUMES_A_MINUTE: Final = 60
 
@@ -81,6 +84,7 @@ class ClientLink:
         self.code = 1000
         self.reason = "the client has gone"
         self._asked = 0
+        self._acks = 0
         self._resumes = Rate(RESUMES_A_MINUTE)
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -160,7 +164,12 @@ class ClientLink:
         self._say("subscribed", {"topics": sorted(self._subscription.kinds)})
 
     def _on_ack(self, asked: Ack) -> None:
+        if self._acks >= MOST_ACKS:
+            raise TooMany(f"{MOST_ACKS} acknowledgements of this connection are being written already.")
+        self._acks += 1
+
         def done(is_settled: bool) -> None:  # noqa: FBT001  # a callback
+            self._acks -= 1
             self._say("acked", {"id": asked.id, "settled": is_settled})
 
         self._hub.notices.ack(asked.id, self._reader, done, device=self._device)

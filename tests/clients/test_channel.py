@@ -143,6 +143,26 @@ async def test_resumes_without_end_are_refused(tmp_path, autojump_clock):
         assert (await client.hear("resumed"))["data"] == {"recovered": True}
 
 
+async def test_acknowledgements_without_end_are_refused(tmp_path, autojump_clock, monkeypatch):
+    monkeypatch.setattr(link, "MOST_ACKS", 3)
+    written = []
+    async with open_world(tmp_path) as world, listening(world) as client:
+        # A disk that takes its time.
+        monkeypatch.setattr(
+            world.hub.notices, "ack", lambda _id, _reader, done, device="": written.append(done)
+        )
+        for _ in range(4):
+            await client.say("ack", {"id": "evt_1"})
+        assert (await client.hear("error"))["data"]["code"] == "rate_limited"
+        assert len(written) == 3
+        for done in written[:]:
+            done(True)
+        await client.say("ack", {"id": "evt_1"})
+        for _ in range(3):
+            assert (await client.hear("acked", "error"))["type"] == "acked"
+        await settled(lambda: len(written) == 4)
+
+
 async def test_topics(tmp_path, autojump_clock):
     async with open_world(tmp_path) as world, listening(world) as client:
         await client.say("subscribe", {"topics": ["alert", "chat"]})

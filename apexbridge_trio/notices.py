@@ -10,14 +10,14 @@ acknowledged it itself; any other device, until somebody has.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import trio
 
 from apexbridge_trio.errors import NotFound, TooMany
 from apexbridge_trio.events import Events, Subscription
-from apexbridge_trio.events.event import write_frame
+from apexbridge_trio.events.event import NOWHERE, write_frame
 from apexbridge_trio.events.history import EVENT_BYTES
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
@@ -46,6 +46,18 @@ _MOST_TASKS: Final = 1000
 NOTE_EVERY_MS: Final = 3_600_000
 
 log = get_logger("notices")
+
+
+class Shown(NamedTuple):
+    """A notice as it is shown to who comes.
+
+    Attributes:
+        at: Its position: epoch and number.
+    """
+
+    kind: str
+    at: tuple[str, int]
+    frame: bytes
 
 
 class Notices:
@@ -143,26 +155,37 @@ class Notices:
         return [{**named(key_id, device), "at": at_ms} for key_id, device, at_ms in found]
 
     def frames(
-        self, reader: Principal, subscription: Subscription, device: str = ""
-    ) -> list[tuple[str, bytes]]:
+        self, reader: Principal, subscription: Subscription, device: str = "", *, is_all: bool
+    ) -> list[Shown]:
         """Write what somebody has still to be told as frames, oldest first.
 
         Of much it is the alerts, and then the newest. What is left out is told on the next coming, when what
-        was shown is acknowledged; all of it is listed by ``GET /v1/notifications``. The position
-        is that of the last event.
+        was shown is acknowledged; all of it is listed by ``GET /v1/notifications``.
+
+        Args:
+            reader: Who is told.
+            subscription: Of theirs.
+            device: Where.
+            is_all: That nothing else is shown to who comes: the last frame bears the position of now, and
+                the others none. Who is cut before the last one must not go on from there.
         """
-        frames: dict[str, tuple[str, bytes]] = {}
         pending = [one for one in self.pending(reader, device) if one.kind in subscription.kinds]
-        size = 0
         first = sorted(pending, key=lambda one: (one.kind == "alert", one.created_ms, one.id), reverse=True)
+        chosen: dict[str, bytes] = {}
+        size = 0
         for notice in first:
-            said, seq = encode(told(notice)), subscription.seq
-            frame = write_frame(notice.kind, seq, self._events.epoch, said, notice.created_ms)
-            size += len(frame) + EVENT_BYTES
+            said = encode(told(notice))
+            size += len(said) + EVENT_BYTES
             if size > MOST_SHOWN_BYTES:
                 break
-            frames[notice.id] = (notice.kind, frame)
-        return [frames[one.id] for one in pending if one.id in frames]
+            chosen[notice.id] = said
+        shown = [one for one in pending if one.id in chosen]
+        now = (self._events.epoch, subscription.seq)
+        ats = [NOWHERE] * (len(shown) - 1) + [now if is_all else NOWHERE]
+        return [
+            Shown(one.kind, at, write_frame(one.kind, at[1], at[0], chosen[one.id], one.created_ms))
+            for one, at in zip(shown, ats, strict=False)  # of none there is no last one
+        ]
 
     def ack(
         self,

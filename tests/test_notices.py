@@ -1,5 +1,7 @@
 """What people have to be told: durable, shown to who comes later, until somebody has seen it."""
 
+import json
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ from apexbridge_trio import notices as room
 from apexbridge_trio.errors import TooMany
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.plugins import Later
+from apexbridge_trio.push import Push
 from apexbridge_trio.store import Notice, Store, Tasks
 from tests.harness.client import Memory, listening
 from tests.harness.node import joined, key_for
 from tests.harness.world import content, open_world, say
 from tests.web.test_callback import DONE, Song, waiting
+from tests.web.test_events import Stream
 
 
 def bearer(key):
@@ -272,3 +276,51 @@ async def test_a_flood_of_notifications_hides_no_alert_and_keeps_none_out(
         async with listening(world, key) as device:
             said = [(await device.next())["data"]["message"][:5] for _ in range(3)]
         assert said == ["smoke", "xxxxx", "fire"]
+
+
+async def came(world, over, key, at, most):
+    """Come, hear so many frames at most, and hang up: the last one's position, and what was told."""
+    frames = []
+    if over == "websocket":
+        query = "?epoch={}&seq={}".format(*at) if at else ""
+        async with listening(world, key, query=query) as device:
+            frames.append(device.ack)
+            await device.say("ping")
+            while len(frames) < most and (frame := await device.next())["type"] != "pong":
+                frames.append(frame)
+        at = (frames[-1]["epoch"], frames[-1]["seq"])
+    else:
+        async with world.client() as http:
+            stream = Stream(http)
+            await stream.open(key, "", *(["Last-Event-ID: {}:{}".format(*at)] if at else []))
+            with trio.move_on_after(1):
+                while len(frames) < most:
+                    frames.append(await stream.next())
+        at = frames[-1]["id"].rpartition(":")[::2] if frames else at
+        frames = [json.loads(frame["data"]) for frame in frames]
+    told = [frame["data"] for frame in frames]
+    return at, [one.get("message") or one.get("delta", {}).get("content") for one in told]
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+@pytest.mark.parametrize("over", ["websocket", "sse"])
+async def test_who_is_dropped_while_it_is_shown_what_is_owed_has_all_of_it_in_the_end(
+    tmp_path, autojump_clock, over, is_answered
+):
+    """Whoever goes on from the last frame it has, after any number of them, has missed nothing."""
+    async with open_world(tmp_path) as world:
+        key, home = key_for(world, "chat"), Principal("somebody", "default")
+        for number in range(3):
+            world.hub.notices.owe("notification", home, str(number))
+        with ExitStack() as chats:
+            if is_answered:
+                chat = chats.enter_context(Push(world.hub.events, home, "req_1", "m"))
+                for piece in "abc":
+                    chat.text(piece)
+            wanted = "012abc" if is_answered else "012"
+            for most in range(1, 9):
+                at, heard = await came(world, over, key, None, most)
+                for _ in range(2):
+                    at, again = await came(world, over, key, at, 99)
+                    heard += again
+                assert set(filter(None, heard)) - {"Connected."} == set(wanted), f"dropped after {most}"

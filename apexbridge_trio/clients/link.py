@@ -17,7 +17,7 @@ import trio
 from apexbridge_trio.clients.chatting import answer_chat
 from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TaskSettled, TooMany
 from apexbridge_trio.events import Event, Kind, kinds_of
-from apexbridge_trio.events.event import write_frame
+from apexbridge_trio.events.event import NOWHERE, write_frame
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
@@ -136,28 +136,45 @@ class ClientLink:
             "message": "Connected.",
             "timestamp": self._hub.events.now_ms(),
         }
-        self._say("connection_ack", acknowledged)
         self._hub.notices.arrive(self._reader, self._device)
-        if self._position is None:
-            self._show_what_is()
-        else:
-            self._on_resume(self._position)
+        asked = self._position
+        if asked is None:
+            self._show_what_is("connection_ack", acknowledged)
+            return
+        missed = self._subscription.missed(asked.epoch, asked.seq)
+        self._say("connection_ack", acknowledged, self._before(asked, missed))
+        self._tell_missed(asked, missed)
 
-    def _show_what_is(self) -> None:
-        for _, frame in self._hub.notices.frames(self._reader, self._subscription, self._device):
-            self._post(frame)
-        for event in self._subscription.running():
+    def _show_what_is(self, kind: str, data: Any) -> None:
+        """Show what nobody comes knowing, behind a frame of its own.
+
+        Until the last of it the frames are nowhere, or at the piece of a chat that they are: who is cut
+        before that, and goes on from the last frame it has, has not missed what was still to be shown.
+        """
+        running = self._subscription.running()
+        owed = self._hub.notices.frames(self._reader, self._subscription, self._device, is_all=not running)
+        self._say(kind, data, NOWHERE if owed or running else None)
+        for shown in owed:
+            self._post(shown.frame)
+        for event in running:
             self._post_event(event)
 
     def _on_resume(self, asked: Resume) -> None:
         if wait_s := self._resumes.take(trio.current_time()):
             raise TooMany("Too many resumes on one connection.", retry_after_s=wait_s)
-        missed = self._subscription.missed(asked.epoch, asked.seq)
-        self._say("resumed", {"recovered": missed is not None})
+        self._tell_missed(asked, self._subscription.missed(asked.epoch, asked.seq))
+
+    def _tell_missed(self, asked: Resume, missed: list[Event] | None) -> None:
         if missed is None:
-            self._show_what_is()
-        for event in missed or ():
+            self._show_what_is("resumed", {"recovered": False})
+            return
+        self._say("resumed", {"recovered": True}, self._before(asked, missed))
+        for event in missed:
             self._post_event(event)
+
+    def _before(self, asked: Resume, missed: list[Event] | None) -> tuple[str, int]:
+        """Return where somebody is who has not been told yet what it missed."""
+        return NOWHERE if missed is None else (self._hub.events.epoch, asked.seq)
 
     def _on_subscribe(self, asked: Subscribe) -> None:
         self._subscription.kinds = kinds_of(asked.topics)
@@ -202,10 +219,11 @@ class ClientLink:
     def _refuse(self, fault: ApexError) -> None:
         self._say("error", error_body(fault))
 
-    def _say(self, kind: str, data: Any) -> None:
-        """Send a frame to this connection alone; its position is that of the last event."""
+    def _say(self, kind: str, data: Any, at: tuple[str, int] | None = None) -> None:
+        """Send a frame to this connection alone; None: its position is that of the last event."""
         events = self._hub.events
-        self._post(write_frame(kind, self._subscription.seq, events.epoch, encode(data), events.now_ms()))
+        epoch, seq = at or (events.epoch, self._subscription.seq)
+        self._post(write_frame(kind, seq, epoch, encode(data), events.now_ms()))
 
     def _post_event(self, event: Event) -> bool:
         return self._post(event.frame)

@@ -20,6 +20,10 @@ Kind = Literal[
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
+# The position, epoch and number, of who was not shown yet all that it came for: nothing can be resumed there.
+NOWHERE: Final = ("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that has happened.

@@ -10,9 +10,10 @@ import trio
 
 from apexbridge_trio.errors import MethodNotAllowed
 from apexbridge_trio.events import Event, Subscription
-from apexbridge_trio.events.event import sse, write_frame
+from apexbridge_trio.events.event import NOWHERE, sse, write_frame
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.notices import Shown
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.web.arrival import Arrival, Receive
 from apexbridge_trio.web.asking import EventQuery
@@ -30,7 +31,6 @@ class Outbox:
 
     Attributes:
         is_over: Nothing more comes.
-        is_resumed: The reader was told what it had missed.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,6 @@ class Outbox:
         self._bytes = 0
         self._news = trio.Event()
         self.is_over = False
-        self.is_resumed = False
 
     def post(self, event: Event) -> bool:
         """Take an event, if the reader keeps up."""
@@ -106,31 +105,38 @@ def _begin(
     hub: Hub, reader: Principal, subscription: Subscription, outbox: Outbox, asked: EventQuery
 ) -> None:
     """Tell where the reader stands, and what it has missed."""
-    if not asked.follows and asked.position is None:
-        found = subscription.kept()
-    else:
-        found = _missed(hub, subscription, outbox, asked)
-    if asked.follows and not outbox.is_resumed:
-        for kind, frame in hub.notices.frames(reader, subscription, asked.device):
-            outbox.add(sse(hub.events.epoch, subscription.seq, kind, frame))
-    for event in found:
-        outbox.add(event.as_sse())
-    if not asked.follows:
-        outbox.end()
-
-
-def _missed(hub: Hub, subscription: Subscription, outbox: Outbox, asked: EventQuery) -> list[Event]:
     position = asked.position
     missed = subscription.missed(position.epoch, position.seq) if position is not None else None
     if missed is not None:
         outbox.add(b": resumed\n\n")
-        outbox.is_resumed = True
-        return missed
-    seq, epoch = subscription.seq, hub.events.epoch
-    kind, said = ("connected", {}) if position is None else ("resumed", {"recovered": False})
-    frame = write_frame(kind, seq, epoch, encode(said), hub.events.now_ms())
-    outbox.add(sse(epoch, seq, kind, frame))
-    return subscription.running()
+        _add(outbox, missed)
+    elif position is None and not asked.follows:
+        _add(outbox, subscription.kept())
+    else:
+        _show_what_is(hub, reader, subscription, outbox, asked)
+    if not asked.follows:
+        outbox.end()
+
+
+def _show_what_is(
+    hub: Hub, reader: Principal, subscription: Subscription, outbox: Outbox, asked: EventQuery
+) -> None:
+    """Show what nobody comes knowing; positions are as on the client channel."""
+    running = subscription.running()
+    owed: list[Shown] = []
+    if asked.follows:
+        owed = hub.notices.frames(reader, subscription, asked.device, is_all=not running)
+    epoch, seq = NOWHERE if owed or running else (hub.events.epoch, subscription.seq)
+    kind, said = ("connected", {}) if asked.position is None else ("resumed", {"recovered": False})
+    outbox.add(sse(epoch, seq, kind, write_frame(kind, seq, epoch, encode(said), hub.events.now_ms())))
+    for shown in owed:
+        outbox.add(sse(*shown.at, shown.kind, shown.frame))
+    _add(outbox, running)
+
+
+def _add(outbox: Outbox, found: list[Event]) -> None:
+    for event in found:
+        outbox.add(event.as_sse())
 
 
 async def _send(reply: EventReply, outbox: Outbox, nursery: trio.Nursery) -> None:

@@ -112,6 +112,7 @@ def _check_webhook(trigger: Trigger, place: Place, fault: Fault) -> None:
     try:
         parts = urlsplit(trigger.url)
         host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # an empty label, or one that is too long
     except ValueError:
         host, port = "", 0
     is_plain = trigger.url.isascii() and trigger.url.isprintable() and " " not in trigger.url

@@ -13,6 +13,12 @@ from urllib.parse import urlsplit
 PORTS = {"http": 80, "https": 443}
 # Translates an IPv4 address that is written into its last bits (RFC 6052).
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# The public internet: IPv4, also as it is mapped and translated, and global unicast of IPv6 (RFC 4291).
+# Other parts of IPv6 are nobody's, or a site's own: fec0::/10, IPv4 as ::a.b.c.d.
+INTERNET = (
+    *map(ipaddress.ip_network, ("0.0.0.0/0", "::ffff:0:0/96", "2000::/3")),
+    NAT64,
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,7 +60,8 @@ def resolve(host: str, port: int) -> list[str]:
 def is_public(text: str) -> bool:
     """Tell whether an address belongs to the public internet, in whatever form it is written."""
     address: Address = ipaddress.ip_address(text.partition("%")[0])
-    return all(one.is_global and not one.is_multicast for one in _meanings(address))
+    is_there = any(address in network for network in INTERNET)
+    return is_there and all(one.is_global and not one.is_multicast for one in _meanings(address))
 
 
 def _meanings(address: Address) -> Iterable[Address]:

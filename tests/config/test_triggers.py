@@ -110,6 +110,8 @@ def test_a_name_is_there_once(tmp_path: Path) -> None:
         ('url = "ftp://example.org"', "triggers[0].url: expected an address like"),
         ('url = "https://u:p@example.org/"', "no name, no password"),
         ('url = "http://[::1"', "expected an address like"),
+        ('url = "http://hooks..example.org/"', "expected an address like"),
+        ('url = "http://[fec0::1]/"', "it leads to a private address"),
         ('secret_file = "x"', "a webhook is signed: it has a secret_file or a secret_env, one of the two"),
         ('secret_env = "NOBODY"', "triggers[0].secret_env: the environment variable NOBODY is not set"),
         ('secret_env = ""', "a webhook is signed"),

@@ -34,9 +34,11 @@ dev: $(DEV_STAMP) ## what its tests need, in .venv and on the machine
 run: $(RUN_STAMP) ## start the hub on 127.0.0.1:8088 with the shipped config.toml
 	@exec $(BIN)/apexbridge serve --config config.toml
 
+# Most tests wait for processes, so two at a time take little more than half the time; JOBS=0: one by one, in this process.
+JOBS := 2
 test: dev ## the whole suite
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: dev ## ruff and flake8-async
 	@$(BIN)/ruff check .

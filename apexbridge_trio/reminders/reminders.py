@@ -14,6 +14,7 @@ Rules.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -49,6 +50,8 @@ PUT_BACK_S: Final = 1.0
 MOST_CLAIMED: Final = 64
 # Actions at a time. Who is over it waits, unclaimed, and is late.
 MOST_RUNNING: Final = 32
+# Of those, of one tenant, so that none takes all of them: actions that hang do so for `chat.timeout_s`.
+MOST_OF_TENANT: Final = 8
 
 Publish = Callable[[Principal, str, dict[str, Any]], None]
 
@@ -95,7 +98,7 @@ class Reminders:
         self._journal = journal
         self._book = Book(written, home, now)
         self._news = trio.Event()
-        self._running: dict[str, str] = {}
+        self._running: dict[str, RunRecord] = {}
         self._faulty: set[str] = set()
         self._turns: trio.Nursery | None = None
         self._seen = (now(), 0.0)
@@ -202,16 +205,26 @@ class Reminders:
     async def _claim_due(self) -> bool:
         """Claim what is due; False if there is nothing that can be claimed."""
         now_ms = int(self.now() * 1000)
-        room = min(MOST_CLAIMED, MOST_RUNNING - len(self._running))
-        due = self.rows.due(now_ms, MOST_CLAIMED, acts=False) + self.rows.due(now_ms, room, acts=True)
+        due = [*self.rows.due(now_ms, MOST_CLAIMED, acts=False), *self._with_room(now_ms)]
         entries = [self._claim(record) for record in due if record.id not in self._faulty]
         for entry in entries:
             await self._written(entry)
         return bool(entries)
 
+    def _with_room(self, now_ms: int) -> list[ReminderRecord]:
+        """Return what is due of actions, as far as there is room for it, and for its tenant."""
+        running = Counter(run.tenant_id for run in self._running.values())
+        full = [tenant for tenant, runs in running.items() if runs >= MOST_OF_TENANT]
+        found = []
+        for record in self.rows.due(now_ms, MOST_RUNNING - len(self._running), acts=True, but=full):
+            running[record.tenant_id] += 1
+            if running[record.tenant_id] <= MOST_OF_TENANT:
+                found.append(record)
+        return found
+
     def _claim(self, record: ReminderRecord) -> Entry[Claim | None]:
         assert record.next_ms is not None  # it is due
-        is_busy = record.id in self._running.values()
+        is_busy = any(run.reminder_id == record.id for run in self._running.values())
         work = partial(self._book.claim, record.id, record.next_ms, is_busy=is_busy)
         return self._journal.post(work, self._fire, failed=partial(self._leave, record.id))
 
@@ -236,7 +249,7 @@ class Reminders:
         if claim.notice is not None:
             self.notified(claim.notice)
         elif self._turns is not None:
-            self._running[claim.run.id] = claim.run.reminder_id
+            self._running[claim.run.id] = claim.run
             self._turns.start_soon(self._run, claim.run, name=f"reminder {claim.run.id}")
 
     async def _run(self, run: RunRecord) -> None:

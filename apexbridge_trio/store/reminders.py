@@ -1,5 +1,6 @@
 """Reminders, and what was begun for them and has not ended: rows, no rules."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -103,10 +104,20 @@ class ReminderRows:
         )
         return int(next(told)[0])
 
-    def due(self, now_ms: int, most: int, *, acts: bool) -> list[ReminderRecord]:
-        """Return those whose time has come, the oldest first: those that do more than tell, or the others."""
-        condition = f"next_ms <= ? AND kind {'!=' if acts else '='} 'notify' ORDER BY next_ms, id LIMIT ?"
-        return self._all(condition, now_ms, most)
+    def due(self, now_ms: int, most: int, *, acts: bool, but: Sequence[str] = ()) -> list[ReminderRecord]:
+        """Return those whose time has come, the oldest first.
+
+        Args:
+            now_ms: Milliseconds since the epoch.
+            most: How many.
+            acts: Those that do more than tell; or else the others.
+            but: Tenants whose are left out.
+        """
+        condition = (
+            "next_ms <= ? AND (kind != 'notify') = ? AND tenant_id NOT IN (SELECT value FROM json_each(?))"
+            " ORDER BY next_ms, id LIMIT ?"
+        )
+        return self._all(condition, now_ms, acts, msgspec.json.encode(but).decode(), most)
 
     def next_due(self) -> int | None:
         """Return when the next one is due."""

@@ -167,7 +167,8 @@ async def test_more_than_may_run_wait_their_turn(place, autojump_clock):
     place.actions.ends = None
     async with place.hub() as reminders:
         for number in range(40):
-            await place.add(reminders, f"{number}", **{"in": 10}, action={"chat": "?"})
+            owner = Principal("p", f"t{number % 5}", None, frozenset({"chat"}))
+            await place.add(reminders, f"{number}", owner, **{"in": 10}, action={"chat": "?"})
         await place.add(reminders, "tea", **{"in": 20})
         await trio.sleep(30)
         assert len(place.actions.ran) == 32
@@ -177,6 +178,19 @@ async def test_more_than_may_run_wait_their_turn(place, autojump_clock):
         await trio.sleep(10)
         assert len(set(place.actions.ran)) == 40
     assert len(place.owed()) == 41
+
+
+async def test_actions_of_one_tenant_without_end_leave_room_for_another_s(place, autojump_clock):
+    hog = Principal("hog", "hogs", None, frozenset({"chat"}))
+    async with place.hub() as reminders:
+        place.actions.ends = None  # they hang
+        for number in range(40):
+            await place.add(reminders, str(number), hog, **{"in": 10}, action={"tool": "slow"})
+        await place.add(reminders, "weather", **{"in": 60}, action={"chat": "Will it rain?"})
+        await trio.sleep(30)
+        assert len(reminders) == 8
+        await trio.sleep(40)
+        assert len(reminders) == 9
 
 
 async def test_an_action_that_drains_before_it_begins_is_due_again(place, autojump_clock):

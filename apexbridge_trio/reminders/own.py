@@ -3,10 +3,11 @@
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from apexbridge_trio.errors import ApexError, NotFound, ToolFailed
+from apexbridge_trio.errors import ApexError, BadRequest, NotFound, ToolFailed
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.reminders.reminders import Reminders
@@ -73,8 +74,15 @@ class OwnReminders:
     def _is_own(self, record: ReminderRecord) -> bool:
         return self._owner.may_see(Principal(record.principal_id, record.tenant_id, record.family_id))
 
+    def _zone(self, record: ReminderRecord) -> ZoneInfo:
+        """Return the zone it is shown in; one that this machine knows no more must not hide the others."""
+        try:
+            return read_zone(record.timezone) if record.timezone else self._reminders.home
+        except BadRequest:
+            return self._reminders.home
+
     def _entry(self, record: ReminderRecord) -> dict[str, Any]:
-        zone = read_zone(record.timezone) if record.timezone else self._reminders.home
+        zone = self._zone(record)
         due = datetime.fromtimestamp(record.next_ms / 1000, zone) if record.next_ms is not None else None
         return {
             "id": record.id,

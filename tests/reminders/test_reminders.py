@@ -280,7 +280,10 @@ async def test_a_zone_that_is_gone_fires_one_last_time(place, autojump_clock):
         said = await place.add(reminders, "there", cron="0 9 * * *", timezone="Europe/Paris")
     with Store(place.state) as store:
         store.execute("UPDATE reminders SET timezone = 'Europe/Atlantis'")
-    async with place.hub():
+    async with place.hub() as reminders:
+        # It can still be seen, and it hides none of the others.
+        [listed] = OwnReminders(reminders, ANNE).waiting()
+        assert (listed["timezone"], listed["next"]) == ("Europe/Atlantis", "2026-11-22T09:00:00+01:00")
         await trio.sleep(2 * 86400)
     assert place.fired() == ["11-22 09:00:00"]
     with Store(place.state) as store:

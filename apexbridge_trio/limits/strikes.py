@@ -80,6 +80,7 @@ class Strikes:
             strike.rate.retune(self.per_minute, now)
             strike.rate.take(now)
             strike.last = _digest(key)
+            self._right.pop(strike.last, None)  # it was revoked, or has expired
             strike.is_slowed = strike.is_slowed or strike.rate.remaining(now) == 0
 
     def right(self, key: str) -> None:

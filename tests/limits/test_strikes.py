@@ -36,6 +36,13 @@ def test_a_key_that_was_right_before_is_served() -> None:
     assert slowed().wait_s(HOME, "right", 0.0) == 0.0
 
 
+def test_a_key_that_was_right_before_and_is_wrong_now_is_as_any_other() -> None:
+    """A device whose key was revoked asks every second, for ever."""
+    strikes = slowed()
+    strikes.wrong(HOME, 0.0, "right")
+    assert strikes.wait_s(HOME, "right", 0.0) > 0.0
+
+
 def test_the_key_that_was_wrong_last_takes_no_turn_of_others() -> None:
     """A device with an old key asks for ever; a new device of the same house gets its turn."""
     strikes = slowed()

@@ -79,7 +79,7 @@ def admit(hub: Hub, arrival: Arrival) -> Principal | None:
         principal, refusal = _local(hub.config.auth, arrival, path)
     # Only now: a page of another site must not use up what the programs of this machine may ask for.
     if kind := kind_of(arrival.scope["method"], path):
-        take(hub, arrival, principal, kind)
+        take(hub, arrival, principal or _at_home(hub.config.auth, arrival), kind)
     if refusal is not None:
         raise refusal
     if needed is None:
@@ -124,6 +124,12 @@ def _local(auth: Auth, arrival: Arrival, path: str) -> tuple[Principal | None, A
     return None, Unauthenticated(message)
 
 
+def _at_home(auth: Auth, arrival: Arrival) -> Principal | None:
+    """Return as whom a request without a key is counted that comes from the person at this machine."""
+    is_ours = arrival.is_local and auth.loopback == "chat" and foreign(auth, arrival) is None
+    return LOCAL if is_ours else None
+
+
 def require_watcher(hub: Hub, arrival: Arrival) -> None:
     """Let in who may look inside the hub: an administrator, or the person at this machine.
 
@@ -150,7 +156,9 @@ def foreign(auth: Auth, arrival: Arrival) -> Forbidden | None:
     if host not in names:
         return Forbidden("Without a key the hub answers only to localhost, 127.0.0.1 and [::1].", code="host")
     origin = header(arrival.scope, b"origin")
-    if origin is not None and _host_name(origin) not in names:
+    # A page that only fetches (an image, a frame) sends no Origin; browsers say of it what no page can forge.
+    is_across = header(arrival.scope, b"sec-fetch-site") == "cross-site"
+    if is_across or (origin is not None and _host_name(origin) not in names):
         return Forbidden("A page of another site asks, and carries no key.", code="origin")
     return None
 

@@ -123,6 +123,8 @@ async def test_an_interrupt_of_nothing_is_said_in_both_forms(state, autojump_clo
         ("127.0.0.1", ["Host: [::1"], 403),
         ("127.0.0.1", ["Origin: https://evil.example"], 403),
         ("127.0.0.1", ["Origin: null"], 403),
+        ("127.0.0.1", ["Sec-Fetch-Site: cross-site"], 403),
+        ("127.0.0.1", ["Sec-Fetch-Site: same-site", "Origin: http://localhost:3000"], 200),
         ("127.0.0.1", ["X-Forwarded-For: 192.0.2.1"], 401),
         ("192.0.2.7", [], 401),
         ("127.0.0.1", ["Authorization: Bearer wrong"], 401),

@@ -132,6 +132,18 @@ class TestRates:
             assert (await world.chat(say("x", "hello"))).status == 200
             assert (await world.chat(say("x", "hello"))).status == 429
 
+    @pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/v1/models"])
+    async def test_a_page_that_loads_images_from_here_keeps_nobody_from_looking(
+        self, path: str, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path, quota={"keyless_per_minute": 1}) as world:
+            for _ in range(2):
+                image = await world.ask(
+                    "GET", path, None, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"
+                )
+            assert image.status == 429
+            assert (await world.ask("GET", path)).status == 200
+
     async def test_results_of_plugins_here_are_counted_apart_from_what_proves_nothing(
         self, tmp_path: Path, autojump_clock: object
     ) -> None:

@@ -51,7 +51,11 @@ class Health:
         journal = self._hub.journal
         if journal.writing_since is not None and self._monotonic() - journal.writing_since > STUCK_S:
             return "A write to the disk does not come to an end."
-        if os.statvfs(self._hub.state).f_flag & os.ST_RDONLY:
+        try:
+            is_read_only = os.statvfs(self._hub.state).f_flag & os.ST_RDONLY
+        except OSError as fault:
+            return f"The state directory can not be looked at: {fault.strerror}."
+        if is_read_only:
             return "The state directory is mounted read-only."
         return journal.trouble.reason if journal.trouble else ""
 
@@ -69,7 +73,10 @@ class Health:
         return _told("store", "failing" if fault else "ok", fault or detail, age_s)
 
     def _disk(self) -> Dependency:
-        found = os.statvfs(self._hub.state)
+        try:
+            found = os.statvfs(self._hub.state)
+        except OSError as fault:
+            return _told("disk", "failing", f"It can not be looked at: {fault.strerror}.", 0.0)
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         is_low = free < min(LOW_BYTES, LOW_SHARE * size)
         state = "failing" if not free else "limited" if is_low else "ok"

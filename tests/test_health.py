@@ -1,5 +1,6 @@
 """What ``/health`` tells of what the hub stands on, and when it says that it can not serve."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,22 @@ async def test_the_disk_is_told(state, autojump_clock, monkeypatch, free, flag, 
         monkeypatch.setattr(os, "statvfs", lambda _: Stats(free, 1, 2 * 10**12, flag))
         health = look(world)
         assert (part(health, "disk")["state"], part(health, "store")["state"]) == (disk, store)
+
+
+async def test_a_disk_that_can_not_be_looked_at_is_told_and_no_fault_of_health(
+    state, autojump_clock, monkeypatch
+):
+    def dead(_path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/srv/home/state")
+
+    async with open_world(state) as world:
+        monkeypatch.setattr(os, "statvfs", dead)
+        reply = await world.ask("GET", "/health")
+        assert reply.status == 503
+        parts = {one["name"]: (one["state"], one["detail"]) for one in reply.json["dependencies"]}
+        said = "can not be looked at: Input/output error."
+        assert parts["disk"] == ("failing", f"It {said}")
+        assert parts["store"] == ("failing", f"The state directory {said}")
 
 
 async def test_a_clock_that_was_set_is_told(state, autojump_clock):

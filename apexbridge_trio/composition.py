@@ -140,6 +140,7 @@ def open_hub(
             notices=notices,
             now=now,
         )
+        triggers.firings.clock = clock
         limiter = Limiter(config.limits)
         keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
         switches = Switches(plugins, flights, audit, PluginRows(written))

@@ -65,14 +65,16 @@ class FiringRows:
         """Forget one that has ended."""
         self._store.execute("DELETE FROM firings WHERE id = ?", (firing_id,))
 
-    def due(self, now_ms: int, most: int) -> list[FiringRecord]:
+    def due(self, now_ms: int, most: int, *, far_ms: int | None) -> list[FiringRecord]:
         """Return those whose time has come, the oldest first.
 
-        One that is of the future was written by a clock that was put back since: nobody knows how long it
-        has waited.
+        With `far_ms`, those too that are of the future, or put off for longer than that: they were written
+        by a clock that was put back since, and nobody knows how long they have waited.
         """
-        condition = "next_ms <= ?1 OR created_ms > ?1 ORDER BY next_ms, id LIMIT ?2"
-        return self._all(condition, now_ms, most)
+        of_the_future = "?2 IS NOT NULL AND (created_ms > ?1 OR next_ms > ?2)"
+        return self._all(
+            f"next_ms <= ?1 OR ({of_the_future}) ORDER BY next_ms, id LIMIT ?3", now_ms, far_ms, most
+        )
 
     def next_due(self, after_ms: int) -> int | None:
         """Return when the next one after a time is due."""

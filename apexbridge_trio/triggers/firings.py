@@ -20,6 +20,7 @@ from typing import Final, Literal
 import trio
 
 from apexbridge_trio.actions import Actions
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Trigger
 from apexbridge_trio.errors import (
     ApexError,
@@ -37,7 +38,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.store import FiringRecord, FiringRows, Notice, Store, Tasks
 from apexbridge_trio.triggers.armed import Armed
-from apexbridge_trio.triggers.webhook import Webhooks, pause_s
+from apexbridge_trio.triggers.webhook import MOST_PATIENCE_S, Webhooks, pause_s
 
 # At a time, of all triggers. Who is over it waits as a row.
 MOST_RUNNING: Final = 16
@@ -50,6 +51,8 @@ MOST_OWED: Final = 500
 _KIND: Final = "trg_"
 # The wall clock may be set, or the machine may sleep.
 LOOK_S: Final = 60.0
+# Nothing is ever put off for longer: what is due after it was written by a clock that has been put back.
+FAR_S: Final = 2 * MOST_PATIENCE_S
 # After a fault of the store.
 AGAIN_S: Final = 1.0
 
@@ -84,6 +87,7 @@ class Firings:
 
     Attributes:
         actions: What runs chats and tools; to be set before `run`.
+        clock: Whether that time is to be believed; None: it is.
         webhooks: What sends.
     """
 
@@ -100,6 +104,7 @@ class Firings:
         notified: Callable[[str], None],
         now: Callable[[], float] = time.time,
     ) -> None:
+        self.clock: WallClock | None = None
         self.rows = FiringRows(read)
         self.webhooks = Webhooks()
         self._written = FiringRows(written)
@@ -155,7 +160,10 @@ class Firings:
         now_ms = int(self._now() * 1000)
         room = MOST_RUNNING - len(self._running)
         known = self._running | self._faulty
-        for record in self.rows.due(now_ms, room + len(known)):
+        # With a clock that is behind it may well be that later is right; other sides refuse its signatures.
+        is_believed = self.clock is None or self.clock.fires
+        far_ms = now_ms + int(FAR_S * 1000) if is_believed else None
+        for record in self.rows.due(now_ms, room + len(known), far_ms=far_ms):
             if record.id not in known and len(self._running) < MOST_RUNNING and not self._flights.is_draining:
                 self._running.add(record.id)
                 nursery.start_soon(self._run, record, name=f"trigger {record.id}")

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from apexbridge_trio.actions import Actions
+from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Chat, Trigger
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
@@ -87,6 +88,7 @@ class Place:
     actions: FakeActions = field(default_factory=FakeActions)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
     store_type: type[Store] = Store
+    doubts: bool = False
 
     @asynccontextmanager
     async def hub(self) -> AsyncIterator["Rooms"]:
@@ -104,6 +106,8 @@ class Place:
                 notices=notices,
                 now=self.clock,
             )
+            if self.doubts:
+                triggers.firings.clock = WallClock(self.clock, trio.current_time, 0.0)
             triggers.firings.actions, triggers.firings.webhooks = self.actions, self.webhooks
             async with trio.open_nursery() as nursery:
                 await nursery.start(triggers.run)

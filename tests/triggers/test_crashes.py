@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from apexbridge_trio.store import Store
+from apexbridge_trio.triggers.firings import LOOK_S
 from tests.harness.kill import kill_at_every_step
 from tests.triggers.place import ANNE, Place
 from tests.triggers.test_triggers import trigger
@@ -231,3 +232,36 @@ async def test_what_can_not_be_written_is_counted_and_logged(
         await trio.sleep(1)
     assert "t2 is lost" in place.owed()
     assert (len(place.actions.ran), len(place.webhooks.took)) == (2, 1)
+
+
+async def test_a_webhook_of_a_clock_that_was_put_back_does_not_wait_for_years(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    right = place.clock.start
+    place.clock.start += 5 * 365 * 86_400.0
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+        place.webhooks.is_up = True
+        place.clock.start = right
+        await trio.sleep(2 * LOOK_S)
+    assert (len(place.webhooks.took), place.rows()) == (1, 0)
+
+
+async def test_a_webhook_waits_for_a_clock_that_is_behind(tmp_path: Path, autojump_clock: Any) -> None:
+    place = Place(tmp_path, ALL[-1:])
+    place.webhooks.is_up = False
+    async with place.hub() as rooms:
+        rooms.lose("t1")
+        await trio.sleep(1)
+    place.webhooks.is_up = True
+    place.doubts = True
+    right, place.clock.start = place.clock.start, 5.0
+    async with place.hub():
+        await trio.sleep(7200)
+        assert not place.webhooks.took, "its signature would be refused"
+        place.clock.start = right
+        await trio.sleep(2 * LOOK_S)
+    assert (len(place.webhooks.took), place.rows()) == (1, 0)

@@ -246,6 +246,14 @@ async def test_a_tool_that_is_allowed_is_called(home: Home, choice: Any) -> None
     assert (await home.call("今天日程是什么？", tool_choice=choice))[0] == "agenda_list"
 
 
+@pytest.mark.parametrize("said", ["help", "Help!", "What can you do?", "帮助", "你能做什么？"])
+async def test_who_asks_for_help_is_not_told_that_nobody_understood(home: Home, said: str) -> None:
+    text = await home.text(said)
+    assert "\n- " in text
+    assert "Sorry" not in text
+    assert "抱歉" not in text
+
+
 async def test_nothing_offered_and_nothing_understood(home: Home) -> None:
     assert (await home.text("tell me a joke", tools=[])).endswith("there is nothing I can do.")
     assert (await home.text("讲个笑话", tools=[])).endswith("所以我什么也做不了。")

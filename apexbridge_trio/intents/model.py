@@ -160,7 +160,7 @@ class IntentModel:
         if found := self._known.match(said):
             return wording.not_offered(found.language, found.phrase.tool)
         language = _language(said)
-        return wording.lost(language, self._known.examples(language, usable))
+        return wording.lost(language, said, self._known.examples(language, usable))
 
     def _told(self, said: str, tool: str, text: str) -> str:
         found = self._known.match(said, {tool})

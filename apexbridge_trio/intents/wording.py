@@ -24,11 +24,15 @@ MONTHS: Final = (
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 
-_LOST: Final = {
-    "zh": "抱歉，我没听懂。我只是一个很小的句子匹配器，背后没有语言模型，只认得固定的几种说法。",
-    "en": "Sorry, I did not understand that. I am a small sentence matcher without a language model "
-    "and know only a few ways of asking.",
+_LOST: Final = {"zh": "抱歉，我没听懂。", "en": "Sorry, I did not understand that. "}
+_SELF: Final = {
+    "zh": "我只是一个很小的句子匹配器，背后没有语言模型，只认得固定的几种说法。",
+    "en": "I am a small sentence matcher without a language model and know only a few ways of asking.",
 }
+_HELP: Final = frozenset(
+    {"help", "what can you do", "what can i ask", "what do you know"}
+    | {"帮助", "帮忙", "你能做什么", "你会做什么", "你会什么", "能做什么", "怎么用"}
+)
 _ASK: Final = {"zh": "可以这样问：", "en": "You can ask:"}
 _NO_TOOLS: Final = {
     "zh": "这次请求没有给我任何可用的工具，所以我什么也做不了。",
@@ -56,13 +60,14 @@ _FAULTS: Final = {
 }
 
 
-def lost(language: str, examples: Sequence[str]) -> str:
-    """Say that nothing matched, and what can be asked."""
+def lost(language: str, said: str, examples: Sequence[str]) -> str:
+    """Say that nothing matched, unless somebody has asked just that; and what can be asked."""
     words = _words(language)
+    begin = ("" if said.strip(" ?!.。？！").lower() in _HELP else _LOST[words]) + _SELF[words] + _gap(words)
     if not examples:
-        return f"{_LOST[words]}{_gap(words)}{_NO_TOOLS[words]}"
+        return f"{begin}{_NO_TOOLS[words]}"
     lines = "".join(f"\n- {example}" for example in examples)
-    return f"{_LOST[words]}{_gap(words)}{_ASK[words]}{lines}"
+    return f"{begin}{_ASK[words]}{lines}"
 
 
 def not_offered(language: str, tool: str) -> str:

@@ -36,6 +36,7 @@ Action = Literal[
     "config.rolled_back",
     "config.refused",
     "state.restored",
+    "clock.believed",
 ]
 
 # What is longer is cut: a line says what has changed, it is no copy of it.

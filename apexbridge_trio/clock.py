@@ -59,12 +59,14 @@ class WallClock:
     Attributes:
         state: As it was when it was looked at last.
         changed: Called with words for people when that becomes another one.
+        believed: Called when it is taken for right although something on record is of later.
     """
 
     def __init__(self, now: Callable[[], float], steady: Callable[[], float], newest: float) -> None:
         self.now = now
         self.state: State = "good"
         self.changed: Callable[[str], None] = lambda _words: None
+        self.believed: Callable[[], None] = lambda: None
         self._steady = steady
         self._newest = newest
         self._began = steady()
@@ -110,10 +112,13 @@ class WallClock:
     def _judge(self, wall: float, steady: float) -> State:
         if wall < MADE:
             return "impossible"
-        if wall < self._newest - TOLERANCE_S and steady < self._began + DOUBT_S:
+        is_earlier = wall < self._newest - TOLERANCE_S
+        if is_earlier and steady < self._began + DOUBT_S:
             return "behind"
         # Caught up, or believed: from now on it may be put back as people do.
         self._newest = 0.0
+        if is_earlier:
+            self.believed()
         return "ahead" if steady < self._kept_until else "good"
 
     def _say(self, was: State, wall: float) -> None:

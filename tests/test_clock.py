@@ -9,6 +9,8 @@ import trio
 
 from apexbridge_trio.audit import HUB, Audit
 from apexbridge_trio.clock import DOUBT_S, JUMP_S, KEEP_S, MADE, WallClock
+from apexbridge_trio.composition import open_hub
+from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ClockWrong
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys
@@ -161,6 +163,31 @@ def test_a_line_that_a_wrong_clock_has_dated_is_not_believed_for_ever(tmp_path: 
         now = NOW
         audit.note("config.changed", "x", HUB).done()
         assert store.newest_ms() == int(NOW * 1000)
+
+
+async def test_an_hour_in_years_to_come_is_doubted_once_and_not_at_each_start(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    right, wrong = NOW, NOW + 70 * 365 * 86_400
+    config, began = Config(), trio.current_time()
+
+    def start(wall: float) -> Any:
+        return open_hub(
+            config, tmp_path, now=lambda: wall + trio.current_time() - began, steady=trio.current_time
+        )
+
+    with start(wrong) as hub:
+        assert hub.clock.fires
+        hub.notices.owe("alert", ANNE, "x")
+    with start(right) as hub:
+        assert hub.clock.look() == "behind"
+        await trio.sleep(DOUBT_S)
+        assert hub.clock.look() == "good"
+    for _ in range(2):
+        with start(right) as hub:
+            assert hub.clock.look() == "good"
+    with start(right - 86_400) as hub:
+        assert hub.clock.look() == "behind", "the rest on record is believed as before"
 
 
 def test_a_sweep_that_may_not_forget_ends_tasks_and_deletes_nothing(tmp_path: Path) -> None:

@@ -31,25 +31,37 @@ _BUSY_TIMEOUT_MS = 5000
 _LONGEST_LOG: Final = 16 * 1024 * 1024
 # Pages, or steps of SQLite's, between two looks at the clock while the file is checked.
 _STEPS: Final = 10
-# Each by an index, or of a table that is small. Of what is only added to it is the last line, as one that
-# a wrong clock has dated in years to come stays for ever. What keeps the latest of its own times is not here.
-_NEWEST: Final = """
-    SELECT max(ms) FROM (
-        SELECT max(ended_ms) AS ms FROM tasks
-        UNION ALL SELECT max(created_ms) FROM tasks WHERE ended_ms IS NULL
-        UNION ALL SELECT max(created_ms) FROM notices
-        UNION ALL SELECT max(last_seen_ms) FROM nodes
-        UNION ALL SELECT max(left_ms) FROM nodes
-        UNION ALL SELECT max(ended_ms) FROM node_tasks
-        UNION ALL SELECT max(created_ms) FROM node_tasks WHERE ended_ms IS NULL
-        UNION ALL SELECT max(created_ms) FROM reminders
-        UNION ALL SELECT max(last_ms) FROM reminders
-        UNION ALL SELECT max(ended_ms) FROM reminders
-        UNION ALL SELECT max(created_ms) FROM firings
-        UNION ALL SELECT at_ms FROM (SELECT at_ms FROM audit ORDER BY seq DESC LIMIT 1)
-        UNION ALL SELECT at_ms FROM (SELECT at_ms FROM config_revisions ORDER BY number DESC LIMIT 1)
-    )
-"""
+# Where times are: each by an index, or of a table that is small. What keeps the latest of its own times is
+# not here; of the audit and the revisions, to which is only added, it is the last line.
+_TIMES: Final = (
+    ("ended_ms", "tasks"),
+    ("created_ms", "tasks WHERE ended_ms IS NULL"),
+    ("created_ms", "notices"),
+    ("last_seen_ms", "nodes"),
+    ("left_ms", "nodes"),
+    ("ended_ms", "node_tasks"),
+    ("created_ms", "node_tasks WHERE ended_ms IS NULL"),
+    ("created_ms", "reminders"),
+    ("last_ms", "reminders"),
+    ("ended_ms", "reminders"),
+    ("created_ms", "firings"),
+    ("at_ms", "(SELECT at_ms FROM audit ORDER BY seq DESC LIMIT 1)"),
+    ("at_ms", "(SELECT at_ms FROM config_revisions ORDER BY number DESC LIMIT 1)"),
+)
+
+
+def _of_all(best: str, than: str) -> str:
+    """Return a statement for the greatest or the least of all times, of those on one side of a time."""
+    each = [
+        f"SELECT {best}({name}) AS ms FROM {rows} {'AND' if 'WHERE' in rows else 'WHERE'} {name} {than} ?1"  # noqa: S608  # our own names
+        for name, rows in _TIMES
+    ]
+    return f"SELECT {best}(ms) FROM ({' UNION ALL '.join(each)})"  # noqa: S608  # our own names
+
+
+_NEWEST: Final = _of_all("max", "<")
+_NEXT: Final = _of_all("min", ">")
+_NEVER_MS: Final = 2**63 - 1
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -177,10 +189,19 @@ class Store:
         """Return a number that is another one when another connection, of any process, has written."""
         return self._db.pragma("data_version")  # type: ignore[no-any-return]
 
-    def newest_ms(self) -> int:
-        """Return the newest time at which something was written, by the wall clock of then; 0: nothing."""
-        [(newest,)] = self.execute(_NEWEST)
+    def newest_ms(self, before_ms: int | None = None) -> int:
+        """Return the newest time at which something was written, by the wall clock of then; 0: nothing.
+
+        Args:
+            before_ms: What is of this time or later does not count.
+        """
+        [(newest,)] = self.execute(_NEWEST, (_NEVER_MS if before_ms is None else before_ms,))
         return int(newest or 0)
+
+    def next_ms(self, after_ms: int) -> int | None:
+        """Return the first time after one at which something was written; None: nothing was."""
+        [(found,)] = self.execute(_NEXT, (after_ms,))
+        return None if found is None else int(found)
 
     def add_key(self, record: KeyRecord) -> None:
         """Keep a key; its id is not taken yet."""

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import msgspec
 import trio
 
 from apexbridge_trio import config as config_file
 from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.audit import FILE, SIGNAL, Action, Actor, Audit
-from apexbridge_trio.audit import HUB as HUB_ITSELF
 from apexbridge_trio.background import Backgrounds
+from apexbridge_trio.belief import doubted_ms, note_belief
 from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source, shipped
 from apexbridge_trio.errors import StoreUnusable, TooMany
@@ -50,7 +49,7 @@ from apexbridge_trio.redaction import redact
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
 from apexbridge_trio.settings import Change, Origin, Settings, Snapshot
-from apexbridge_trio.store import AuditRows, NodeTaskRecord, PluginRows, RevisionRows, Store
+from apexbridge_trio.store import NodeTaskRecord, PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tracing import traced
 from apexbridge_trio.triggers import Triggers, depth_of
@@ -132,7 +131,7 @@ def open_hub(
         _tell(events, notices, pendings, nodes, reminders)
         _tell_faults(events, notices, pendings, plugins)
         clock.changed = partial(_tell_clock, notices)
-        clock.believed = lambda: _note_belief(store, audit, now())
+        clock.believed = lambda: note_belief(store, audit, now())
         triggers = Triggers(
             config.triggers,
             flights,
@@ -188,25 +187,6 @@ def _tell_clock(notices: Notices, words: str) -> None:
     """Tell the people of the hub's own tenant what its clock does."""
     with suppress(TooMany):  # they have a thousand to read; the log has it
         notices.owe("notification", LOCAL, words, level="warning", title="Clock")
-
-
-def doubted_ms(store: Store, now_s: float) -> int | None:
-    """Return from when on times on record are wrong, as they were later than a clock that was believed.
-
-    Else one hour with a clock in years to come had each start wait for an hour, until that year. Once that
-    time has come there is nothing to doubt any more.
-    """
-    [*found] = AuditRows(store).listed(limit=1, action="clock.believed")
-    if not found or found[0].after is None:
-        return None
-    since_ms: int = msgspec.json.decode(found[0].after)["laterMs"]
-    return since_ms if now_s * 1000 < since_ms else None
-
-
-def _note_belief(store: Store, audit: Audit, now_s: float) -> None:
-    """Note that the clock is taken for right, and the first time on record that is later."""
-    if (later_ms := store.next_ms(int(now_s * 1000))) is not None:
-        audit.note("clock.believed", "clock", HUB_ITSELF, after={"laterMs": later_ms})
 
 
 def _may_act(keys: Keys, owner: Principal) -> bool:

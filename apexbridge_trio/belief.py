@@ -1,4 +1,4 @@
-"""A clock that was believed although something on record is of later: kept in the audit, for the next start."""
+"""A clock that was believed although something on record is of later: noted for the next start."""
 
 import msgspec
 

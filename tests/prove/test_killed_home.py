@@ -1,6 +1,6 @@
 """A home in use whose hub is killed with SIGKILL, again and again (issue 6, "Shown when done", 4).
 
-Chats, tasks of a node, callbacks, reminders, notices and keys at once; after each kill the store is
+Chats, tasks of a node, callbacks, reminders, notices, keys and changes of the config at once; after each kill the store is
 checked, and at the end all that was ever acknowledged is there, once, and each task in one final state.
 """
 
@@ -11,6 +11,7 @@ import shutil
 import socket
 import statistics
 import time
+import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +25,7 @@ import trio
 
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.results import FOLDER
-from apexbridge_trio.store import FILE, Store, Tasks
+from apexbridge_trio.store import FILE, RevisionRows, Store, Tasks
 from tests.e2e.test_killed_hub import record_tasks, result_of
 from tests.harness import process
 from tests.harness.house import NET_S, _end, _furnish, make_key
@@ -34,7 +35,7 @@ from tests.harness.process import PYTHON, ROOT
 pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
 
 FINAL = {"succeeded", "failed", "interrupted", "timed_out", "lost"}
-KINDS = ("task", "callback", "reminder", "notice", "key", "revoked")
+KINDS = ("task", "callback", "reminder", "notice", "key", "revoked", "revision")
 MODELS = ["hello", "stream:20:5"]
 
 
@@ -45,6 +46,7 @@ class Home:
     Attributes:
         acknowledged: Of each kind, ids or names that got their answer.
         started_s: How long each start took until the hub accepted.
+        rounds: What was asked last of `chat.max_rounds`, and `rounds_set` what was answered last.
     """
 
     state: Path
@@ -58,6 +60,8 @@ class Home:
     seen_notices: set[str] = field(default_factory=set)
     started_s: list[float] = field(default_factory=list)
     lives: int = 0
+    rounds: int = 8
+    rounds_set: int = 0
 
     @property
     def url(self) -> str:
@@ -69,7 +73,9 @@ class Home:
         self.lives += 1
         before = time.monotonic()
         headers = {"Authorization": f"Bearer {self.key}"}
-        async with process.hub(self.state, self.toml, "--bind", f"127.0.0.1:{self.port}") as running:
+        file = self.state / "config.toml"
+        toml = file.read_text("utf-8") if file.exists() else self.toml
+        async with process.hub(self.state, toml, "--bind", f"127.0.0.1:{self.port}") as running:
             self.started_s.append(time.monotonic() - before)
             # Not a part of the start: httpx reads all authorities there are, which takes as long as a tenth of it.
             async with httpx.AsyncClient(
@@ -141,7 +147,17 @@ async def key(home: Home, _client: httpx.AsyncClient) -> None:
     await trio.sleep(0.1)
 
 
-# What is done side by side, and how many at a time. A change of the config (PATCH /v1/config) is one more.
+async def setting(home: Home, client: httpx.AsyncClient) -> None:
+    home.rounds += 1
+    patch = {"chat": {"max_rounds": home.rounds}}
+    reply = await client.patch("/v1/config", json=patch, headers={"If-Match": "*"})
+    assert reply.status_code == 200, reply.text
+    home.rounds_set = home.rounds
+    home.acknowledged["revision"].add(reply.json()["revision"])
+    await trio.sleep(0.05)
+
+
+# What is done side by side, and how many at a time.
 LOAD: list[tuple[Callable[[Home, httpx.AsyncClient], Awaitable[None]], int]] = [
     (chat, 3),
     (task, 3),
@@ -149,6 +165,7 @@ LOAD: list[tuple[Callable[[Home, httpx.AsyncClient], Awaitable[None]], int]] = [
     (reminder, 2),
     (notice, 2),
     (key, 1),
+    (setting, 1),
 ]
 
 
@@ -203,6 +220,11 @@ def check_kept(home: Home, store: Store) -> None:
     assert there["notice"] <= notices
     assert there["key"] <= ids("SELECT id FROM keys")
     assert there["revoked"] <= ids("SELECT id FROM keys WHERE revoked_ms IS NOT NULL")
+    config = tomllib.loads((home.state / "config.toml").read_text("utf-8"))
+    assert home.rounds_set <= config.get("chat", {}).get("max_rounds", 8) <= home.rounds
+    # The last 200 are kept.
+    newest = sorted(there["revision"], key=lambda one: int(one.partition("-")[0]))[-100:]
+    assert set(newest) <= {record.revision for record in RevisionRows(store).listed(200)}
     for name in there["callback"]:
         content = (home.state / FOLDER / f"suno/{name}.json").read_bytes()
         assert json.loads(content) == result_of(name)

@@ -38,6 +38,8 @@ MOST_KEPT: Final = 500
 KEEP_MS: Final = 7 * 86_400_000
 # Of one reminder, the newest notices that nobody took; a cron line of every minute makes so many in 100.
 MOST_OWED: Final = 100
+# Of all of one tenant; who comes is shown no more. Every look at what is owed reads all of it.
+MOST_OWED_OF_TENANT: Final = 1000
 # The clock is looked at once a minute at least: what is later than two was missed.
 LATE_MS: Final = 120_000
 
@@ -181,6 +183,7 @@ class Book:
         notice = Notice(run.id, *owner, level, encode(said).decode(), self._now_ms(), "reminder")
         self._tasks.owe(notice)
         self._tasks.settle_older(f"{run.reminder_id}-", run.tenant_id, MOST_OWED)
+        self._tasks.forget_unread(run.tenant_id, "reminder", MOST_OWED_OF_TENANT)
         return notice
 
     def _now_ms(self) -> int:

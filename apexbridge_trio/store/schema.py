@@ -235,6 +235,9 @@ MIGRATIONS: Final = (
         lost TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE INDEX notices_unread ON notices (tenant_id, kind, created_ms) WHERE acked_ms IS NULL;
+    """,
 )
 
 # The version this hub knows.

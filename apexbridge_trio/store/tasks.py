@@ -183,6 +183,14 @@ class Tasks:
         values = (start, f"{start}:", tenant_id, keep)
         self._store.execute(f"DELETE FROM notices WHERE id IN ({ids})", values)  # noqa: S608  # our own
 
+    def forget_unread(self, tenant_id: str, kind: str, keep: int) -> None:
+        """Of what a tenant is owed of a kind and nobody has acknowledged, keep the newest."""
+        self._store.execute(
+            "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE tenant_id = ? AND kind = ?"
+            " AND acked_ms IS NULL ORDER BY created_ms DESC LIMIT -1 OFFSET ?)",
+            (tenant_id, kind, keep),
+        )
+
     def notices(self) -> list[Notice]:
         """Return what is owed and nobody has acknowledged, oldest first."""
         rows = self._store.execute("SELECT * FROM notices WHERE acked_ms IS NULL ORDER BY created_ms, id")

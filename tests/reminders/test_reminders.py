@@ -230,6 +230,20 @@ async def test_only_the_newest_notices_of_one_reminder_are_kept(place, autojump_
     assert len(place.owed()) == 3
 
 
+async def test_only_the_newest_notices_of_one_tenant_are_kept(place, autojump_clock, monkeypatch):
+    """500 reminders of every minute: what is owed is looked at by the loop that streams to others."""
+    monkeypatch.setattr(book, "MOST_OWED_OF_TENANT", 5)
+    async with place.hub() as reminders:
+        for text in "abc":
+            await place.add(reminders, text, cron="* * * * *")
+        await place.add(reminders, "theirs", Principal("x", "other"), **{"in": 1})
+        await trio.sleep(10 * 60)
+    owed = [message for *_, message in place.owed()]
+    assert len(owed) == 6
+    assert owed[0] == "theirs"
+    assert set(owed[-3:]) == {"a", "b", "c"}
+
+
 async def test_a_tenant_has_so_many_and_the_ended_ones_make_room(place, autojump_clock, monkeypatch):
     monkeypatch.setattr(book, "MOST_KEPT", 3)
     other = Principal("bob", "next-door")

@@ -32,6 +32,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -114,16 +115,12 @@ async def _serve(
     hub: Hub, binds: Sequence[str], sockets: Sequence[socket.socket], drained: trio.Event
 ) -> None:
     """Accept until drained, and say where."""
-
-    def limits() -> ServingLimits:
-        return ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S)
-
     accept = partial(
         serve,
         Front(hub),
         binds=binds,
         sockets=sockets,
-        limits=limits,
+        limits=partial(_limits_of, hub),
         shutdown=drained.wait,
         on_fault=_log_fault,
     )
@@ -136,18 +133,22 @@ async def _serve(
         nursery.start_soon(_warm, hub, name="embedded model")
 
 
+def _limits_of(hub: Hub) -> ServingLimits:
+    """Return what peers may take by the config of now."""
+    # Each channel bounds its frames itself; the server must not stand below the largest of a node.
+    frame = max(ServingLimits.max_message_bytes, hub.config.nodes.max_frame_bytes)
+    return replace(ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S), max_message_bytes=frame)
+
+
 def _call_back_at(hub: Hub, addresses: list[Address]) -> None:
-    """Have plugins call back at the first address that is one of TCP."""
+    """Have plugins call back at the first address that is one of TCP, or at `server.public_url`."""
     tcp = next((address for address in addresses if address.port), None)
-    if tcp is None:
-        if not hub.config.server.public_url:
-            log.warning(
-                "plugins can not call back: listen at an address of TCP too, or set server.public_url"
-            )
-        return
-    hub.pendings.url = callback_url(hub.config, tcp.authority)
-    hub.settings.follow(partial(_move_callbacks, hub, tcp.authority))
-    hub.plugins.port = tcp.port
+    if tcp is None and not hub.config.server.public_url:
+        log.warning("plugins can not call back: listen at an address of TCP too, or set server.public_url")
+    reached = hub.config.server.bind if tcp is None else tcp.authority
+    hub.pendings.url = callback_url(hub.config, reached)
+    hub.settings.follow(partial(_move_callbacks, hub, reached))
+    hub.plugins.port = 0 if tcp is None else tcp.port
 
 
 def _move_callbacks(hub: Hub, address: str, _before: Config, after: Config) -> None:

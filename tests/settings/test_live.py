@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio.daemon import _call_back_at, _limits_of
+from apexbridge_trio.log import capture
+from apexbridge_trio.serving import Address
 from tests.harness.client import listening
 from tests.harness.node import FakeNode, key_for
 from tests.harness.world import Client, say
@@ -91,6 +94,24 @@ async def test_chats_in_flight_count_against_a_limit_that_came_later(tmp_path: P
                 assert await ask(home, client, key) == 429
                 assert (await home.patch({"limits": {what: 2}})).status == 200
                 assert await ask(home, client, key) == 200
+
+
+async def test_where_plugins_call_back_moves_also_without_an_address_of_tcp(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        hub = home.world.hub
+        with capture():
+            _call_back_at(hub, [Address(f"{tmp_path}/hub.sock", 0)])
+        assert (await home.patch({"server": {"public_url": "https://home.example"}})).status == 200
+        assert hub.pendings.url == "https://home.example/plugin-callback"
+
+
+@pytest.mark.parametrize(("config", "server"), [(100_000, 16 << 20), (20 << 20, 20 << 20)])
+async def test_the_server_takes_frames_as_large_as_a_nodes_may_be(
+    config: int, server: int, tmp_path: Path
+) -> None:
+    async with house(tmp_path) as home:
+        assert (await home.patch({"nodes": {"max_frame_bytes": config}})).status == 200
+        assert _limits_of(home.world.hub).max_message_bytes == server
 
 
 async def test_whom_a_proxy_brings_counts_as_soon_as_it_is_trusted(tmp_path: Path) -> None:

@@ -355,7 +355,8 @@ _ACTORS: Final = {"edit": FILE, "signal": SIGNAL}
 
 def _note_change(audit: Audit, change: Change) -> Callable[[], None]:
     """Return what notes a change in the audit."""
-    by = _ACTORS.get(change.origin.kind) or Actor(change.origin.principal_id, change.origin.address)
+    of = change.origin
+    by = _ACTORS.get(of.kind) or Actor(of.principal_id, of.address, of.tenant_id, of.family_id, of.request_id)
     action: Action = "config.rolled_back" if change.origin.kind == "rollback" else "config.changed"
     return partial(audit.write, audit.line(action, change.revision, by, after=change.applied))
 

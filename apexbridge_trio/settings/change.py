@@ -23,11 +23,16 @@ class Origin:
     Attributes:
         principal_id: Whose key it was; empty: whoever may write the file.
         address: From where; empty: from this machine.
+        tenant_id: Whose key it was; None: nobody's, as are the next two.
+        request_id: What it came with.
     """
 
     kind: Kind
     principal_id: str = ""
     address: str = ""
+    tenant_id: str | None = None
+    family_id: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,8 @@ def _expected(arrival: Arrival) -> str | None:
 
 
 def _origin(kind: Kind, arrival: Arrival) -> Origin:
-    host = (arrival.scope.get("client") or ("",))[0]
-    return Origin(kind, current_principal().id, str(host))
+    who = current_principal()
+    return Origin(kind, who.id, arrival.address, who.tenant_id, who.family_id, arrival.request_id)
 
 
 def _tagged(response: Response, revision: str) -> Response:

@@ -79,6 +79,17 @@ async def test_history_and_rollback(tmp_path: Path) -> None:
         assert home.revision == newest["revision"]
 
 
+async def test_the_audit_says_of_a_change_all_that_it_says_of_others(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        key = key_for(home.world, "admin", tenant="attic", family="anna")
+        headers = f"Authorization: Bearer {key}", "If-Match: *", "X-Request-Id: req_mine"
+        reply = await home.world.ask("PATCH", "/v1/config", {"chat": {"max_rounds": 3}}, *headers)
+        assert reply.status == 200
+        (line,) = (await home.get("/v1/audit"))["entries"]
+        assert line["by"] == {"principal": key.split("_")[1], "tenantId": "attic", "familyId": "anna"}
+        assert (line["from"], line["requestId"]) == ("127.0.0.1", "req_mine")
+
+
 async def test_a_rollback_keeps_the_headers_of_today(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         first = home.revision

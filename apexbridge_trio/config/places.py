@@ -31,13 +31,18 @@ def config_path(option: Path | None, state: Path, *, etc: Path = ETC) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether there is such a file; one that may not be looked at is: reading it says why not."""
+    """Tell whether something has this name.
+
+    A folder, a link that leads nowhere, or what may not be looked at is there: reading it says why not, and
+    nothing else silently takes its place.
+    """
     try:
-        return path.is_file()
+        path.lstat()
     except PermissionError:
         return True
-    except OSError:
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def named(name: str, base: Path) -> Path:
@@ -62,10 +67,13 @@ def read_regular(path: Path, most: int) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigInvalid(f"can not read {path}: it is no regular file")
-            return file.read(most + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(most + 1)
+        finally:
+            os.close(descriptor)
     except OSError as fault:
         raise ConfigInvalid(f"can not read {path}: {fault.strerror}") from None
     except ValueError:

@@ -215,6 +215,24 @@ async def test_a_pipe_in_the_place_of_the_config_is_refused_and_not_waited_for(t
         assert "it is no regular file" in lines[0]["reason"]
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link that leads nowhere"])
+async def test_what_is_no_file_at_its_place_does_not_bring_back_the_defaults(
+    kind: str, tmp_path: Path
+) -> None:
+    async with house(tmp_path) as home:
+        before = home.settings.current
+        home.path.unlink()
+        if kind == "a pipe":
+            os.mkfifo(home.path)
+        elif kind == "a folder":
+            home.path.mkdir()
+        else:
+            home.path.symlink_to("nowhere.toml")
+        with capture(), trio.fail_after(NET_S):
+            assert await home.settings.reload(Origin("edit")) is None
+        assert home.settings.current is before
+
+
 async def test_a_folder_that_can_not_be_looked_into_any_more_is_told_and_ends_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         plugins, moved = home.world.hub.plugins, home.world.hub.plugins.moved

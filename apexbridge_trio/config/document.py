@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apexbridge_trio.config.lines import Place, written
 from apexbridge_trio.config.load import without_path
-from apexbridge_trio.errors import InternalFault
+from apexbridge_trio.errors import ConfigRefused
 from apexbridge_trio.redaction import MASK, redact
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
     """Return a text that says `after`, where `text` says `before`; the rest of it stays.
 
     Raises:
-        InternalFault: It can not be written so; nothing was changed.
+        ConfigRefused: It can not be written so; nothing was changed.
     """
     import tomlkit
 
@@ -37,7 +37,7 @@ def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
     except _unfit():
         is_right = False
     if not is_right:
-        raise InternalFault(
+        raise ConfigRefused(
             "The hub can not write this change into the file and keep its form; edit the file by hand."
         )
     return result
@@ -200,6 +200,11 @@ def _item(value: Any, *, inline: bool) -> Any:
         for one in value:
             array.append(_table(one))
         return array
+    if isinstance(value, list):  # by itself tomlkit makes headings of tables in it, also where none may be
+        inner = tomlkit.array()
+        for one in value:
+            inner.append(_item(one, inline=True))
+        return inner
     return tomlkit.item(value) if not isinstance(value, dict) else _inline(value)
 
 

@@ -89,11 +89,24 @@ def test_a_number_that_is_none_is_no_reason_to_keep_no_text() -> None:
     assert masked(text) == (text.replace("a-key-of-mine", "***"), [])
 
 
+def test_tables_in_what_a_tool_takes_are_written_in_its_line() -> None:
+    args = {"items": [{"name": "milk", "shops": [{"near": True}]}, {}]}
+    text = patched({"triggers": [{"name": "t", "args": args}]})
+    assert tomllib.loads(text)["triggers"] == [{"name": "t", "args": args}]
+    assert len(text.splitlines()) == len(HOUSE.splitlines()) + 4
+
+
 def test_a_section_that_is_emptied_may_go() -> None:
     text = patched({"plugins": {"mcp": [{"name": "time"}]}})
     assert tomllib.loads(patched({"plugins": {"mcp": None}}, text)) == tomllib.loads(HOUSE)
 
 
+# What a tool takes may be any JSON, as deep as it likes.
+ARGS = st.recursive(
+    st.booleans() | st.integers(-9, 2**63) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
 PATCHES = st.fixed_dictionaries(
     {},
     optional={
@@ -111,6 +124,7 @@ PATCHES = st.fixed_dictionaries(
             max_size=4,
         ),
         "plugins": st.fixed_dictionaries({}, optional={"mcp": st.none() | st.lists(st.fixed_dictionaries({"name": st.sampled_from(["time", "x"])}, optional={"url": st.text(max_size=3)}), max_size=2)}),
+        "triggers": st.lists(st.fixed_dictionaries({"name": st.sampled_from(["a", "b"]), "args": st.dictionaries(st.text(max_size=3), ARGS, max_size=2)}), max_size=2),
         "callbacks": st.fixed_dictionaries({"signing_secret_files": st.dictionaries(st.text(max_size=3), st.none() | st.lists(st.text(max_size=3)), max_size=2)}),
     },
 )  # fmt: skip

@@ -1,15 +1,15 @@
-"""The rooms of the hub put together: who is handed what, and who hears of what.
+"""The rooms of the hub put together: who is handed what.
 
 Nothing runs here yet; `daemon` starts the rooms and ends them.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import trio
@@ -17,12 +17,11 @@ import trio
 from apexbridge_trio import config as config_file
 from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
-from apexbridge_trio.audit import FILE, SIGNAL, Action, Actor, Audit
+from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.belief import doubted_ms, note_belief
 from apexbridge_trio.clock import WallClock, since_boot
-from apexbridge_trio.config import Config, ConfigFile, Source, shipped
-from apexbridge_trio.errors import StoreUnusable, TooMany
+from apexbridge_trio.config import Config, ConfigFile, Source
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
@@ -30,26 +29,33 @@ from apexbridge_trio.identity import Keys, Principal
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.keyring import Keyring
-from apexbridge_trio.ledger import Ledger, Sender, owner_of
+from apexbridge_trio.ledger import Ledger, Sender
 from apexbridge_trio.limits import Limiter
 from apexbridge_trio.llm import ask_model
-from apexbridge_trio.log import configure as configure_log
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.logs import Logs
 from apexbridge_trio.measures import Measures
 from apexbridge_trio.models import ModelTable
-from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
+from apexbridge_trio.news import tell, tell_clock, tell_faults
+from apexbridge_trio.nodes import Nodes
 from apexbridge_trio.notices import Notices
 from apexbridge_trio.openings import Openings
 from apexbridge_trio.pending import Pendings
-from apexbridge_trio.plugins import Plugins, RemindersOf, machine_zone
+from apexbridge_trio.plugins import Plugins, RemindersOf
 from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.protocol.channel import ForwardedCallback
-from apexbridge_trio.redaction import redact
+from apexbridge_trio.reconfiguration import (
+    configure,
+    home_zone,
+    note_change,
+    plugin_directories,
+    tell_change,
+    tell_refusal,
+)
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
-from apexbridge_trio.settings import Change, Origin, Settings, Snapshot
-from apexbridge_trio.store import NodeTaskRecord, PluginRows, RevisionRows, Store
+from apexbridge_trio.settings import Settings, Snapshot
+from apexbridge_trio.store import PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tracing import traced
 from apexbridge_trio.triggers import Triggers, depth_of
@@ -57,8 +63,6 @@ from apexbridge_trio.upstream import Upstream
 from apexbridge_trio.web.guards import CALLBACKS, LOCAL
 
 DAY_S: Final = 86_400.0
-# Whose those events are that nobody has asked for.
-HUB: Final = Principal("hub")
 # Of the start, at most, for looking through the store: some 10 MB on a memory card, 100 MB on an SSD.
 CHECK_S: Final = 0.3
 
@@ -128,9 +132,9 @@ def open_hub(
         pendings = _pendings(config, state, store, written, journal, clock)
         nodes = _nodes(config, flights, journal, store, written, pendings, settings, clock)
         notices = Notices(store, written, journal, events := Events())
-        _tell(events, notices, pendings, nodes, reminders)
-        _tell_faults(events, notices, pendings, plugins)
-        clock.changed = partial(_tell_clock, notices)
+        tell(events, notices, pendings, nodes, reminders)
+        tell_faults(events, notices, pendings, plugins)
+        clock.changed = partial(tell_clock, notices)
         clock.believed = lambda: note_belief(store, audit, now())
         triggers = Triggers(
             config.triggers,
@@ -176,32 +180,16 @@ def open_hub(
         reminders.actions = triggers.firings.actions = Actions(
             lambda: settings.current, hub.toolbox, partial(_may_act, keys), limiter, events
         )
-        settings.follow(partial(_configure, hub))
-        settings.noting = partial(_note_change, audit)
-        settings.changed = partial(_tell_change, hub)
-        settings.refused = partial(_tell_refusal, hub)
+        settings.follow(partial(configure, hub))
+        settings.noting = partial(note_change, audit)
+        settings.changed = partial(tell_change, hub)
+        settings.refused = partial(tell_refusal, hub)
         yield hub
-
-
-def _tell_clock(notices: Notices, words: str) -> None:
-    """Tell the people of the hub's own tenant what its clock does."""
-    with suppress(TooMany):  # they have a thousand to read; the log has it
-        notices.owe("notification", LOCAL, words, level="warning", title="Clock")
 
 
 def _may_act(keys: Keys, owner: Principal) -> bool:
     """Tell whether somebody who once set something may still have it done."""
     return owner.id == LOCAL.id or depth_of(owner) > 0 or keys.is_good(owner.id)
-
-
-def home_zone(config: Config) -> ZoneInfo:
-    """Return the zone of "today" and "at eight"."""
-    return ZoneInfo(config.plugins.timezone) if config.plugins.timezone else machine_zone()
-
-
-def plugin_directories(config: Config) -> list[Path]:
-    """Return where plugins are: what comes with the hub, and what the config says."""
-    return [shipped("plugins"), *map(Path, config.plugins.directories)]
 
 
 def load_plugins(
@@ -275,125 +263,6 @@ def _nodes(
 
     nodes.forward = forward
     return nodes
-
-
-def _tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders) -> None:
-    """Have what happens in the rooms told to whom it concerns."""
-    pendings.owed = nodes.book.owed = notices.owed
-    pendings.progressed = notices.heard_progress
-
-    def progressed(task: NodeTask, progress: float | None, message: str) -> None:
-        notices.progress(task.owner, task.id, progress, message)
-
-    def node_changed(node: Node, was: str, status: str, reason: str) -> None:
-        said = {"nodeId": node.id, "from": was, "to": status, "reason": reason}
-        events.publish("node.status", node.owner, said)
-
-    def task_changed(record: NodeTaskRecord) -> None:
-        owner = Principal(record.principal_id, record.tenant_id, record.family_id)
-        events.publish("task.status", owner, task_entry(record))
-
-    def reminded(owner: Principal, _kind: str, said: dict[str, Any]) -> None:
-        if said["action"] != "notify":  # one that only tells is told as the notice that it owes
-            events.publish("reminder", owner, said)
-
-    reminders.publish = reminded
-    reminders.notified = lambda notice: notices.owed(notice.id)
-    nodes.reports.progressed = progressed
-    nodes.changed = node_changed
-    nodes.book.changed = task_changed
-
-
-def _tell_faults(events: Events, notices: Notices, pendings: Pendings, plugins: Plugins) -> None:
-    """Have the faults of plugins told that no chat hears of."""
-
-    def owed(call_id: str) -> None:
-        notices.owed(call_id)
-        record = pendings.of_call(call_id)
-        if record is not None and record.state in {"failed", "timed_out"}:
-            said = {"plugin": record.plugin, "tool": record.tool, "what": "task", "code": record.state}
-            said |= {"message": f"{record.tool}: {record.state}", "taskId": record.task_id or call_id}
-            events.publish("plugin.failed", owner_of(record), said)
-
-    def down(name: str, reason: str) -> None:
-        # Nobody has asked for it: it is the household's that the hub belongs to.
-        said = {"plugin": name, "what": "down", "code": "plugin_down", "message": redact(reason)}
-        events.publish("plugin.failed", HUB, said)
-
-    pendings.owed = owed
-    plugins.on_failed(down)
-
-
-def _configure(hub: Hub, before: Config, after: Config) -> None:
-    """Have the rooms that were handed values of the config go by another one, in one step.
-
-    What reads the config when it needs it, by `hub.config` or a snapshot, is not here.
-    """
-    keep_s = after.results.keep_days * DAY_S
-    hub.backgrounds.keep_s = after.chat.result_ttl_s
-    hub.pendings.expires_s, hub.pendings.keep_s = after.callbacks.expires_s, keep_s
-    hub.nodes.configure(after.nodes, keep_s)
-    if before.limits != after.limits:
-        hub.limiter.replace(after.limits)
-    if before.triggers != after.triggers:
-        hub.triggers.replace(after.triggers)
-    if before.log != after.log:
-        configure_log(after.log.level, after.log.format)
-    if before.plugins.timezone != after.plugins.timezone:
-        hub.reminders.move(home_zone(after))
-    if before.plugins != after.plugins:
-        hub.plugins.configure(
-            plugin_directories(after),
-            strict=after.plugins.strict,
-            kill_grace_s=after.plugins.kill_grace_s,
-            mcp=after.plugins.mcp,
-        )
-
-
-_ACTORS: Final = {"edit": FILE, "signal": SIGNAL}
-
-
-def _note_change(audit: Audit, change: Change) -> Callable[[], None]:
-    """Return what notes a change in the audit."""
-    of = change.origin
-    by = _ACTORS.get(of.kind) or Actor(of.principal_id, of.address, of.tenant_id, of.family_id, of.request_id)
-    action: Action = "config.rolled_back" if change.origin.kind == "rollback" else "config.changed"
-    return partial(audit.write, audit.line(action, change.revision, by, after=change.applied))
-
-
-def _tell_change(hub: Hub, change: Change) -> None:
-    """Tell every household of a change that is in force: its keys, and none of its values."""
-    said = {"revision": change.revision, "changed": change.applied, "origin": change.origin.kind}
-    for tenant in {LOCAL.tenant_id, *_tenants(hub)}:
-        hub.events.publish("config.changed", Principal("config", tenant), said)
-
-
-def _tenants(hub: Hub, scope: str = "") -> set[str]:
-    """Return the tenants with a key that was not revoked; none, while the store can not be read."""
-    try:
-        records = hub.keys.records()
-    except StoreUnusable as fault:
-        # Who asks is a task whose end is the hub's; a change needs nobody's key to count.
-        log.error("of the config only the hub's own tenant is told", reason=fault.message)
-        return set()
-    good = [one for one in records if one.revoked_ms is None and (not scope or scope in one.scopes)]
-    return {one.tenant_id for one in good}
-
-
-def _tell_refusal(hub: Hub, reason: str, origin: Origin) -> None:
-    """Note that an edit of the config was refused, and tell those who may mend it."""
-    hub.audit.note("config.refused", "config.toml", _ACTORS.get(origin.kind, FILE), after={"reason": reason})
-    for tenant in _tenants(hub, "admin") or {LOCAL.tenant_id}:
-        try:
-            hub.notices.owe(
-                "alert",
-                Principal("config", tenant),
-                reason,
-                level="error",
-                title="The config was not taken over",
-            )
-        except (TooMany, StoreUnusable) as fault:
-            log.warning("nobody is told of the config", tenant=tenant, reason=fault.message)
 
 
 def callback_url(config: Config, address: str) -> str:

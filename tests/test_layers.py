@@ -37,6 +37,7 @@ ORDER = [
     {"web"},
     {"agent"},
     {"serving"},
+    {"news", "reconfiguration"},
     {"composition"},
     {"daemon"},
     {"cli"},

@@ -13,6 +13,6 @@ from tests.harness.schemathesis import TRIGGER, attack
 async def test_no_answer_is_outside_the_document(tmp_path: Path, *, known: bool) -> None:
     with trio.fail_after(NET_S * 3):
         async with house(tmp_path, TRIGGER) as home, home.node("attic"):
-            found = await attack(home, tmp_path, "--max-examples", "5", "--seed", "1", known=known)
+            found, _ = await attack(home, tmp_path, "--max-examples", "5", "--seed", "1", known=known)
             assert not found, found
             assert (await home.get("/health"))["status"] == "ok"

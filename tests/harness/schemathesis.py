@@ -54,8 +54,11 @@ async def made(home: House, path: str, body: dict[str, Any], name: str = "id") -
     return found
 
 
-async def attack(home: House, folder: Path, *options: str, known: bool) -> str:
-    """Ask for everything with a key that may everything; returns what was found, and nothing if nothing was.
+async def attack(home: House, folder: Path, *options: str, known: bool) -> tuple[str, str]:
+    """Ask for everything with a key that may everything.
+
+    Returns:
+        What was found, nothing if nothing was; and how many cases there were, in words.
 
     Args:
         home: A hub with a node `attic`, and `TRIGGER`.
@@ -73,4 +76,5 @@ async def attack(home: House, folder: Path, *options: str, known: bool) -> str:
     ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False, cwd=folder)
     said = ended.stdout.decode() + ended.stderr.decode()
     assert "Test cases:" in said, said
-    return said if ended.returncode else ""
+    cases = said.partition("Test cases:")[2].split("\n")[1].strip()
+    return said if ended.returncode else "", cases

@@ -23,10 +23,11 @@ MAX_LENGTH: Final = 200
 HAN: Final = re.compile(r"[㐀-䶿一-鿿]")
 # A colon stays inside a time, a dot inside a time, a date or an abbreviation.
 _PUNCTUATION: Final = (
-    r"[,;!?、。“”\"「」『』《》…~()\[\]{}<>|]|(?<!\d):|:(?!\d)|(?<![0-9a-z])\.|\.(?![0-9a-z])"
+    r"[,;!?、。“”\"「」『』《》…~()\[\]{}<>|]|(?<!\d):|:(?!\d)|(?<![0-9A-Za-z])\.|\.(?![0-9A-Za-z])"
 )
-_DROPPED: Final = re.compile(_PUNCTUATION, re.IGNORECASE)
-_DROPPED_ZH: Final = re.compile(_PUNCTUATION + rf"|\s+(?={HAN.pattern})|(?<={HAN.pattern})\s+", re.IGNORECASE)
+# Both cases are written out: IGNORECASE takes each of the Han characters by itself, 10 ms of every start.
+_DROPPED: Final = re.compile(_PUNCTUATION)
+_DROPPED_ZH: Final = re.compile(_PUNCTUATION + rf"|\s+(?={HAN.pattern})|(?<={HAN.pattern})\s+")
 # What people say around a wish; 请 is not cut from 请假, a day off.
 _BEFORE: Final = re.compile(
     r"(?:[\s,.!?~。]|你好|您好|嗨|请问一下|请问|麻烦你|麻烦您|麻烦|请(?!假)|能不能|可不可以|可以|能否"

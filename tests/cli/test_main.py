@@ -5,17 +5,39 @@ import sys
 
 import pytest
 
+from apexbridge_trio.cli.main import COMMANDS
 from tests.cli.conftest import Run
 from tests.fakes.hub import FakeHub, Reply, envelope
 
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = "{'httpx', 'trio', 'structlog', 'rich', 'msgspec', 'apsw', 'quart', 'hypercorn', 'asyncio'}"
-    program = f"import sys, apexbridge_trio.cli.main; print({heavy} & sys.modules.keys())"
+    program = f"import sys; from apexbridge_trio.cli.main import app_for; app_for([]); print({heavy} & sys.modules.keys())"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def test_a_command_imports_no_other() -> None:
+    program = (
+        "import sys; from apexbridge_trio.cli.main import app_for; app_for(['models', '--help']);"
+        "print(sorted(one for one in sys.modules if one.startswith('apexbridge_trio.cli.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "apexbridge_trio.cli.listing" in done.stdout
+    assert "apexbridge_trio.cli.serve" not in done.stdout
+    assert "apexbridge_trio.cli.plugins" not in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_known_alone_and_among_all(command: str, run: Run) -> None:
+    alone = run(command, "--help")
+    assert alone.code == 0
+    assert alone.out.startswith(f"Usage: apexbridge {command} ")
+    assert f"\n  {command} " in run("--help").out
 
 
 def test_the_module_is_the_command() -> None:

@@ -1,7 +1,6 @@
 """What the hub does by itself, as a reminder or a trigger asks: a chat that nobody waits for, or a tool."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -33,11 +32,10 @@ class Parts(Struct):
     args: Raw = Raw(b"{}")
 
 
-@dataclass
 class Actions:
     """Runs chats and tools for their owners.
 
-    Attributes:
+    Args:
         now: The config and models of this moment; a chat keeps to those it began with.
         toolbox: What plugins and nodes offer somebody now.
         limiter: What the owner's key may take: a chat that nobody waits for counts as any other.
@@ -45,16 +43,24 @@ class Actions:
         events: Who hears of a chat's end.
     """
 
-    now: Callable[[], Snapshot]
-    toolbox: Callable[[Principal], Toolbox]
-    may_act: Callable[[Principal], bool] = lambda _owner: True
-    limiter: Limiter = field(default_factory=lambda: Limiter(Limits()))
-    events: Events = field(default_factory=Events)
+    def __init__(
+        self,
+        now: Callable[[], Snapshot],
+        toolbox: Callable[[Principal], Toolbox],
+        may_act: Callable[[Principal], bool] = lambda _owner: True,
+        limiter: Limiter | None = None,
+        events: Events | None = None,
+    ) -> None:
+        self._now = now
+        self._toolbox = toolbox
+        self._may_act = may_act
+        self._limiter = Limiter(Limits()) if limiter is None else limiter
+        self._events = Events() if events is None else events
 
     @property
     def timeout_s(self) -> float:
         """How long an action that begins now may take."""
-        return self.now().config.chat.timeout_s
+        return self._now().config.chat.timeout_s
 
     async def run(self, kind: str, action: str, flight: Flight) -> str:
         """Do it, inside its flight; returns what the flight's owner is told, if anything.
@@ -67,12 +73,12 @@ class Actions:
         Raises:
             ApexError: Why it was not done.
         """
-        if not self.may_act(flight.owner):
+        if not self._may_act(flight.owner):
             raise Forbidden("The key that set this was revoked; it does nothing any more.")
         parts = msgspec.json.decode(action, type=Parts)
         if kind == "chat":
-            told = Unpushed(self.events, flight.owner, flight.name, self.now().config.chat.default_model)
-            with told, self.limiter.hold_chat(flight.owner.id, is_stream=False, now=trio.current_time()):
+            told = Unpushed(self._events, flight.owner, flight.name, self._now().config.chat.default_model)
+            with told, self._limiter.hold_chat(flight.owner.id, is_stream=False, now=trio.current_time()):
                 return (await self._answer(parts.prompt, flight))[:MOST_SAID]
         await self._tool(parts, flight)
         return ""
@@ -84,21 +90,21 @@ class Actions:
             BadRequest: With near names.
         """
         if kind == "tool":
-            _find(self.toolbox(owner), msgspec.json.decode(action, type=Parts).tool)
+            _find(self._toolbox(owner), msgspec.json.decode(action, type=Parts).tool)
 
     async def _answer(self, prompt: str, flight: Flight) -> str:
         request, fields = read_chat(encode({"messages": [{"role": "user", "content": prompt}]}))
-        snapshot = self.now()
+        snapshot = self._now()
         chat = snapshot.config.chat
         model = await snapshot.models.find(chat.default_model)
-        toolbox, spend = self.toolbox(flight.owner), self.limiter.spender(flight.owner.id)
+        toolbox, spend = self._toolbox(flight.owner), self._limiter.spender(flight.owner.id)
         turn = Turn(request, fields, model, toolbox, chat.max_rounds, spend=spend)
         listener = WholeListener(turn)
         await turn.run(flight, listener)
         return listener.text
 
     async def _tool(self, parts: Parts, flight: Flight) -> None:
-        toolbox = self.toolbox(flight.owner)
+        toolbox = self._toolbox(flight.owner)
         _find(toolbox, parts.tool)
         call = Call(id="call_action", function=CalledFunction(parts.tool, bytes(parts.args).decode()))
         [outcome] = await toolbox.run([call], flight, "")

@@ -9,11 +9,11 @@ written is redacted, bounded and free of control characters, whoever has chosen 
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
@@ -49,8 +49,7 @@ _SECRET_NAME: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(Struct, frozen=True):
     """Who changes something, and from where.
 
     Attributes:

@@ -7,11 +7,10 @@ because the first holds the request, which may be large, and the second lives lo
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from apexbridge_trio.errors import ApexError, InternalFault, Interrupted, NotFound, Overloaded
 from apexbridge_trio.flights import Flight, Flights
@@ -28,8 +27,7 @@ MAX_KEPT_BYTES: Final = 128 * 1024 * 1024
 log = get_logger("background")
 
 
-@dataclass
-class Background:
+class Background(Struct):
     """One background chat and, in the end, what came of it."""
 
     request_id: str

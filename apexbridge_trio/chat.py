@@ -10,7 +10,6 @@ the last one the model is told to call none.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -69,33 +68,47 @@ class Listener(Protocol):
         ...
 
 
-@dataclass
 class Turn:
     """One answer to one request.
+
+    Args:
+        request: What was asked.
+        fields: The same, for the model.
+        model: Who is asked.
+        toolbox: The tools that may be offered.
+        max_rounds: Model calls at most.
+        spend: Is told once, at the end, how many tokens it cost, and when; None: they are not counted.
 
     Attributes:
         rounds: Model calls begun so far.
         tools_run: Names of the tools that were started, in order.
         is_used_up: The model wanted more rounds than there are.
-        spend: Is told once, at the end, how many tokens it cost, and when; None: they are not counted.
+        hub_tools: Names of the tools that are run here.
     """
 
-    request: ChatRequest
-    fields: Mapping[str, Raw]
-    model: Model
-    toolbox: Toolbox
-    max_rounds: int
-    rounds: int = 0
-    tools_run: list[str] = field(default_factory=list)
-    is_used_up: bool = False
-    spend: Callable[[int, float], None] | None = None
-
-    def __post_init__(self) -> None:
-        names = self.toolbox.chosen(self.model.tools, self.request.apex.tools)
-        if self.request.tool_choice == "none" or (self.request.n or 1) > 1:
+    def __init__(
+        self,
+        request: ChatRequest,
+        fields: Mapping[str, Raw],
+        model: Model,
+        toolbox: Toolbox,
+        max_rounds: int,
+        spend: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.fields = fields
+        self.model = model
+        self.toolbox = toolbox
+        self.max_rounds = max_rounds
+        self.spend = spend
+        self.rounds = 0
+        self.tools_run: list[str] = []
+        self.is_used_up = False
+        names = toolbox.chosen(model.tools, request.apex.tools)
+        if request.tool_choice == "none" or (request.n or 1) > 1:
             names = []  # several choices would run a tool several times
         # A tool of the client's wins over one of ours with the same name.
-        self._offered = [name for name in names if name not in self.request.client_tools]
+        self._offered = [name for name in names if name not in request.client_tools]
         self.hub_tools = frozenset(self._offered)
 
     async def run(self, flight: Flight, listener: Listener) -> None:

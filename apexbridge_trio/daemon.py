@@ -33,12 +33,12 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio import __version__
 from apexbridge_trio.activation import passed_sockets
@@ -145,7 +145,7 @@ async def _serve(
 def _limits_of(hub: Hub) -> ServingLimits:
     """Return what peers may take by the config of now."""
     # Each channel bounds its frames itself; the server must not stand below the largest of a node.
-    frame = max(ServingLimits.max_message_bytes, hub.config.nodes.max_frame_bytes)
+    frame = max(ServingLimits().max_message_bytes, hub.config.nodes.max_frame_bytes)
     return replace(ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S), max_message_bytes=frame)
 
 

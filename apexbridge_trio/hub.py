@@ -1,12 +1,12 @@
 """The hub: a frozen record of its rooms, and all that an edge may touch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from apexbridge_trio.audit import Audit
 from apexbridge_trio.background import Backgrounds
@@ -41,8 +41,7 @@ from apexbridge_trio.tracing import Tracer
 from apexbridge_trio.triggers import Triggers
 
 
-@dataclass(frozen=True)
-class Hub:
+class Hub(Struct, frozen=True):
     """Everything a request can need.
 
     Attributes:

@@ -10,9 +10,11 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import BadRequest, Forbidden
 from apexbridge_trio.ids import is_sane
@@ -31,8 +33,7 @@ _LONGEST_LIFE_MS = 100 * 366 * 86_400_000
 _NOBODY = bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """Who a request is made by, and for whom.
 
     Attributes:

@@ -17,10 +17,10 @@ Rules.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import StorageFailed, StoreUnusable
 from apexbridge_trio.histogram import SHORT_S, Histogram
@@ -38,8 +38,7 @@ PROBE_S: Final = 5.0
 log = get_logger("journal")
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Why nothing can be written now.
 
     Attributes:

@@ -11,11 +11,11 @@ When a key was used last is kept in memory, and written once a minute at most, a
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import trio
+from msgspec import Struct, field
 
 from apexbridge_trio.audit import HUB, Actor, Audit
 from apexbridge_trio.errors import BadRequest, NotFound, StoreUnusable
@@ -40,8 +40,7 @@ _MOST_NOTED: Final = 100
 log = get_logger("keys")
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """What a key had open when it ended.
 
     Attributes:

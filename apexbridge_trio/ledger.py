@@ -20,9 +20,9 @@ running calls it is of; its result waits in a row without a `tool` until a call 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from apexbridge_trio.errors import ToolFailed
@@ -40,8 +40,7 @@ MOST_SWEPT: Final = 200
 Word = Literal["accepted", "progress", "duplicate", "conflict", "gone", "unknown", "replayed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(Struct, frozen=True):
     """Who brings a callback; one of the three.
 
     Attributes:
@@ -61,16 +60,14 @@ class Sender:
         return self.principal is None or self.principal.may_see(owner_of(record))
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What became of a callback; the task, if there is one."""
 
     word: Word
     record: TaskRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(Struct, frozen=True):
     """What one sweep did: tasks it ended, and how many it forgot."""
 
     timed_out: list[TaskRecord]

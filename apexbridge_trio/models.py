@@ -11,12 +11,11 @@ same is the same one; a request goes on with the table it began with.
 import difflib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from apexbridge_trio import config
 from apexbridge_trio.errors import ModelNotFound, UpstreamError, UpstreamRefused
@@ -27,16 +26,14 @@ from apexbridge_trio.upstream import Upstream
 ToolChoice = Literal["all", "none"] | list[str]
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """A source, and the model's name there."""
 
     source: Source
     name: str
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Struct, frozen=True):
     """One row of the table.
 
     Attributes:

@@ -8,15 +8,15 @@ sweepers, has none.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from apexbridge_trio.identity import Principal
 
 __all__ = ["Origin", "begin", "current", "doing", "end"]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """For whom something is done, and as part of what.
 
     Attributes:

@@ -16,13 +16,13 @@ shift is half an hour (2.8, Australia/Lord_Howe), and it may name an instant tha
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
+from msgspec import Struct
 
 from apexbridge_trio.errors import BadRequest
 
@@ -35,8 +35,7 @@ _MOST_FOLD: Final = timedelta(hours=4)
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 
 
-@dataclass(frozen=True, slots=True)
-class Cron:
+class Cron(Struct, frozen=True):
     """One line, read.
 
     Attributes:

@@ -1,12 +1,12 @@
 """Each size that a peer may send, at its bound and one over it; and how many connections."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from wsproto.events import BytesMessage
 
 from apexbridge_trio.clients.link import MAX_FRAME_BYTES

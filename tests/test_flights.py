@@ -1,9 +1,8 @@
 """The live tree: interrupts with receipts, deadlines, tenants."""
 
-from dataclasses import replace
-
 import pytest
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import DeadlinePassed, Draining, Interrupted, NotFound, RequestIdTaken
 from apexbridge_trio.flights import REMEMBERED_RECEIPTS, Flights, tree_entry

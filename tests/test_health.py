@@ -2,11 +2,11 @@
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from apexbridge_trio.clock import MADE, WallClock
 from apexbridge_trio.health import JUMP_S, LOW_BYTES, STUCK_S, Health

@@ -424,7 +424,7 @@ async def test_a_question_waits_for_a_warming_and_does_not_do_it_again(
             assert go_on.wait(60)
             super().__init__(declared)
 
-    monkeypatch.setattr("apexbridge_trio.intents.model.Matcher", Slow)
+    monkeypatch.setattr("apexbridge_trio.intents.matcher.Matcher", Slow)
     body = json.dumps({"messages": [{"role": "user", "content": "play"}], "tools": TOY}).encode()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

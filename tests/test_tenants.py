@@ -1,11 +1,11 @@
 """No byte of one tenant reaches another, and what is another's is as if it were not there."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from apexbridge_trio.events import Event, Events, Kind
 from apexbridge_trio.identity import Principal

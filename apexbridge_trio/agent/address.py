@@ -1,8 +1,9 @@
 """Where the hub is, as a person writes it."""
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Struct
 
 from apexbridge_trio.errors import ConfigInvalid
 
@@ -10,8 +11,7 @@ PATH: Final = "/abp-distributed-server"
 _SCHEMES: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class HubAddress:
+class HubAddress(Struct, frozen=True):
     """A hub's node channel.
 
     Attributes:

@@ -15,12 +15,12 @@ connection is closed. `drain` does it, and `run` returns when it is over.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.agent import machine
 from apexbridge_trio.agent.address import HubAddress
@@ -49,8 +49,7 @@ _TOLD: Final = frozenset({"warning", "error", "critical"})
 log = get_logger("agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """How the hub is reached.
 
     Args:

@@ -1,7 +1,8 @@
 """How a connection ended, in words for people, and what that means for the next one."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.agent.socket import Refused
 
@@ -19,8 +20,7 @@ _REFUSALS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """How a connection ended.
 
     Args:

@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.ids import is_sane, new_id
@@ -20,8 +21,7 @@ _LOCK: Final = "lock"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """The folder of one node, and who it is.
 
     Args:

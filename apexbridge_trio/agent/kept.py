@@ -13,12 +13,12 @@ is hurt is who asks for new work, and he is told. Those that run by then may sti
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 import trio
+from msgspec import Struct
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 
 from apexbridge_trio.ids import is_sane
@@ -39,8 +39,7 @@ _UNFINISHED: Final = ".tmp"
 log = get_logger("agent")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One result that is kept.
 
     Args:

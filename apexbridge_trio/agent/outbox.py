@@ -9,18 +9,17 @@ durable is lost by that. Over `MOST_LINES` lines of the log, the rest is dropped
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 import trio
+from msgspec import Struct
 
 MOST: Final = 10_000
 MOST_BYTES: Final = 4 * 1024 * 1024
 MOST_LINES: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class KeptResult:
+class KeptResult(Struct, frozen=True):
     """Stands for a result that is kept."""
 
     task_id: str

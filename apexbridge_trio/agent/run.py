@@ -3,12 +3,12 @@
 import faulthandler
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec import Struct, field
 
 from apexbridge_trio import __version__, config
 from apexbridge_trio.agent.address import HubAddress
@@ -30,8 +30,7 @@ DRAIN_S: Final = 20.0
 log = get_logger("agent")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """What the command line says.
 
     Args:

@@ -1,11 +1,11 @@
 """What became of this node's tasks since it was started."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass
-class Tally:
+
+class Tally(Struct):
     """Counts of tasks, and the time of those that ended well."""
 
     begun: int = 0

@@ -17,10 +17,10 @@ Everything here is decided without an await; the tool's call and the disk are wh
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
+from msgspec import Struct, field
 
 from apexbridge_trio.agent.kept import Kept
 from apexbridge_trio.agent.outcome import ToolUnknown, arguments_of, callback_of, done, failed, of_fault
@@ -44,8 +44,7 @@ Deliver = Callable[[str], None]
 log = get_logger("agent")
 
 
-@dataclass(eq=False)
-class Task:
+class Task(Struct, eq=False):
     """One task that is here.
 
     Attributes:
@@ -65,8 +64,7 @@ class Task:
         return self.assign.task_id
 
 
-@dataclass(eq=False)
-class _Ongoing:
+class _Ongoing(Struct, eq=False):
     """Processes that go on after a pending answer."""
 
     running: trio.abc.AsyncResource

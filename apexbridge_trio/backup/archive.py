@@ -8,7 +8,6 @@ there; but for one that is forgotten while the backup runs (`results.keep_days`)
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import BinaryIO, Final, Self
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import msgspec
+from msgspec import Struct
 
 from apexbridge_trio import __version__
 from apexbridge_trio.backup.contents import (
@@ -36,8 +36,7 @@ _BLOCK: Final = 1024 * 1024
 _MODE: Final = 0o600
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A backup that is on disk and was read again."""
 
     path: Path

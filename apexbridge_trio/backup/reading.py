@@ -11,11 +11,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from msgspec import Struct
 
 from apexbridge_trio.backup.contents import MANIFEST, is_safe
 from apexbridge_trio.backup.manifest import MOST_BYTES, MOST_FILES, Manifest, Member, read_manifest
@@ -32,8 +33,7 @@ _BROKEN: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Struct, frozen=True):
     """An archive whose manifest was read; made by `open_backup`."""
 
     manifest: Manifest

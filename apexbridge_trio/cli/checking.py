@@ -1,17 +1,17 @@
 """``plugins check``: a folder, loaded as the hub would load it, and nothing kept."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from msgspec import Struct
 
 from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.intents import IntentModel
 from apexbridge_trio.plugins import Plugins
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What came of it.
 
     Args:

@@ -3,8 +3,9 @@
 import ipaddress
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from apexbridge_trio import log
 from apexbridge_trio.agent import parse_hub
@@ -15,8 +16,7 @@ from apexbridge_trio.config import config_path, load, parse_bind, state_director
 _FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(Struct, frozen=True):
     """The hub's address.
 
     Args:

@@ -9,11 +9,12 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EACCES, EBUSY, EPERM, EROFS
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.config.load import MAX_FILE_BYTES, config_of, config_of_values, read_bytes, text_of
 from apexbridge_trio.config.places import ETC, FILE, is_there
@@ -35,8 +36,7 @@ HEAD: Final = (
 log = get_logger("config")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """What was read.
 
     Attributes:

@@ -8,11 +8,11 @@ import difflib
 import re
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec import Struct
 
 from apexbridge_trio.config.lines import Lines, Place, written
 
@@ -34,8 +34,7 @@ _PLAIN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Wrong(Struct, frozen=True):
     """One thing that is wrong with a config.
 
     Attributes:

@@ -1,7 +1,8 @@
 """One event, as it is kept and sent."""
 
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
+
+from msgspec import Struct
 
 Kind = Literal[
     "chat.started",
@@ -24,8 +25,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 NOWHERE: Final = ("", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that has happened.
 
     Attributes:

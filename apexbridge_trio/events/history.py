@@ -1,10 +1,11 @@
 """What one tenant was told lately."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from heapq import merge
 from itertools import takewhile
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.events.event import Event
 
@@ -12,8 +13,7 @@ from apexbridge_trio.events.event import Event
 EVENT_BYTES: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """How much is kept of a tenant; when it is full, the oldest goes.
 
     Who is hurt: a client that was away for longer than that. It is told "not recovered", and loads anew.

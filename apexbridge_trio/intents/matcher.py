@@ -8,9 +8,12 @@ each character came from is kept, so what fills a slot is cut from the sentence 
 import re
 import unicodedata
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
+from apexbridge_trio.intents.wording import HAN, is_chinese
 from apexbridge_trio.protocol.sentences import Phrase, Sentences
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 # and it runs on the loop: 200 characters take under 20 ms at worst.
 MAX_LENGTH: Final = 200
 
-HAN: Final = re.compile(r"[㐀-䶿一-鿿]")
 # A colon stays inside a time, a dot inside a time, a date or an abbreviation.
 _PUNCTUATION: Final = (
     r"[,;!?、。“”\"「」『』《》…~()\[\]{}<>|]|(?<!\d):|:(?!\d)|(?<![0-9A-Za-z])\.|\.(?![0-9A-Za-z])"
@@ -41,8 +43,7 @@ _AFTER: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """What was asked: the phrase, its language, and the arguments of the call."""
 
     phrase: Phrase
@@ -131,11 +132,6 @@ def fold(sentence: str, dropped: re.Pattern[str]) -> tuple[str, list[int]]:
     gone = {at for found in dropped.finditer(narrow) for at in range(*found.span())}
     kept = [at for at in range(before.end(), after.start()) if at not in gone]
     return "".join(narrow[at] for at in kept), kept
-
-
-def is_chinese(text: str) -> bool:
-    """Tell whether there are Chinese characters in `text`."""
-    return HAN.search(text) is not None
 
 
 def _has_no_spaces(language: str) -> bool:

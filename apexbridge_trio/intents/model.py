@@ -7,7 +7,7 @@ in the messages.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import trio
@@ -15,10 +15,12 @@ from msgspec import Struct
 
 from apexbridge_trio.config import EMBEDDED
 from apexbridge_trio.intents import wording
-from apexbridge_trio.intents.matcher import Matcher, is_chinese
 from apexbridge_trio.intents.reply import IntentAnswer, Reply, document, events
 from apexbridge_trio.protocol.openai import FunctionName, OfferedTool, StreamOptions, encode, read_json
 from apexbridge_trio.protocol.sentences import Sentences
+
+if TYPE_CHECKING:
+    from apexbridge_trio.intents.matcher import Matcher
 
 
 class Declared(Protocol):
@@ -124,7 +126,9 @@ class IntentModel:
             warmed.set()
 
     @property
-    def _known(self) -> Matcher:
+    def _known(self) -> "Matcher":
+        from apexbridge_trio.intents.matcher import Matcher
+
         sentences, compiled = self._plugins.sentences, self._compiled
         if compiled is None or compiled[0] is not sentences:
             self._compiled = compiled = (sentences, Matcher(sentences))
@@ -188,4 +192,4 @@ def _results(messages: list[Message]) -> list[tuple[str, str]]:
 
 
 def _language(said: str) -> str:
-    return "zh" if is_chinese(said) else "en"
+    return "zh" if wording.is_chinese(said) else "en"

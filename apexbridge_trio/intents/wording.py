@@ -5,15 +5,18 @@ that nobody understands) is worded here, and says no more than what is known.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from apexbridge_trio.intents.matcher import Match
-
 if TYPE_CHECKING:
     from jinja2.environment import Template
+
+    from apexbridge_trio.intents.matcher import Match
+
+HAN: Final = re.compile(r"[㐀-䶿一-鿿]")
 
 WEEKDAYS: Final = {
     "zh": ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日"),
@@ -86,7 +89,7 @@ def plain(tool: str, result: Any) -> str:
     return f"{tool}: {result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)}"
 
 
-def worded(asked: Match, result: Any) -> str | None:
+def worded(asked: "Match", result: Any) -> str | None:
     """Word a result with the plugin's template; None when the template does not fit the result."""
     try:
         template = compiled(asked.language, asked.phrase.answer)
@@ -137,3 +140,8 @@ def _words(language: str) -> str:
 
 def _gap(words: str) -> str:
     return "" if words == "zh" else " "
+
+
+def is_chinese(text: str) -> bool:
+    """Tell whether there are Chinese characters in `text`."""
+    return HAN.search(text) is not None

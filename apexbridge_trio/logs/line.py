@@ -1,9 +1,10 @@
 """One line of the log as it is kept for who may see it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from json import JSONEncoder
 from typing import Any, Final
+
+from msgspec import Struct
 
 from apexbridge_trio.origin import Origin
 
@@ -18,8 +19,7 @@ _SCALARS: Final = frozenset({int, float, bool, type(None)})
 _to_json = JSONEncoder(ensure_ascii=False).encode
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """A line.
 
     Attributes:

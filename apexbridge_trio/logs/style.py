@@ -1,7 +1,8 @@
 """How a line is told: the frames of the log channel, in each of their forms."""
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from apexbridge_trio.log import trace_of, worded
 from apexbridge_trio.logs.line import Line
@@ -12,8 +13,7 @@ _NAMED: Final = frozenset({"timestamp", "level", "event", "room", "request_id", 
 _NAMED_OF_TOOL: Final = _NAMED | {"tool", "status"}
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(Struct, frozen=True):
     """One form; readers of the same form share what is written.
 
     Attributes:

@@ -1,8 +1,9 @@
 """What of the log somebody wants to read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.ids import is_sane
@@ -11,8 +12,7 @@ from apexbridge_trio.logs.line import RANKS, Line
 _OTHER_NAMES: Final = {"warn": "warning"}
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """``?level=&request=&node=``.
 
     Attributes:

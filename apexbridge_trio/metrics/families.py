@@ -1,8 +1,9 @@
 """One name of a metric with all its series."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct, field
 
 from apexbridge_trio.histogram import Histogram
 from apexbridge_trio.measures import Counts, Histograms
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-@dataclass
-class Family:
+class Family(Struct):
     """What is written below one ``# HELP`` line.
 
     Args:

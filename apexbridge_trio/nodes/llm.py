@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import (
@@ -47,8 +47,7 @@ _CODES: Final[tuple[tuple[type[ApexError], str], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """A model's whole answer; `usage` as OpenAI words it."""
 
     content: str

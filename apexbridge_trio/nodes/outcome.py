@@ -1,6 +1,5 @@
 """What a node's result means: a legacy handler says its failures inside of a success."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,8 +29,7 @@ class _Inside(Struct):
     delegations: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """A result, read.
 
     Args:

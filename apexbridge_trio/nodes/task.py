@@ -12,11 +12,11 @@ finds it there. The end counts, and is told, when that record is on disk.
 """
 
 import time
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 import trio
+from msgspec import Struct, field
 
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
@@ -31,8 +31,7 @@ MOST_HISTORY: Final = 200
 _read_history: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What is to be done, as somebody asks for it.
 
     Attributes:

@@ -1,10 +1,10 @@
 """A node's tool as any other tool of the hub."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import NodeLost, Overloaded, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTool:
+class NodeTool(Struct, frozen=True):
     """A tool that nodes offer.
 
     Args:

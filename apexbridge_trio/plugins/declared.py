@@ -1,10 +1,10 @@
 """A tool as a manifest declares it: the limits that hold for every runtime, around what runs it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from msgspec import Struct, field
 
 from apexbridge_trio.errors import ConfigInvalid, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins.arguments import ArgumentSchema
@@ -19,8 +19,7 @@ from apexbridge_trio.plugins.tool import CallContext, Kind, Later, Pending
 Run = Callable[[dict[str, Any], CallContext], Awaitable[Output | Pending]]
 
 
-@dataclass(frozen=True, slots=True)
-class PluginTool:
+class PluginTool(Struct, frozen=True):
     """One tool of a plugin, as a `Tool`."""
 
     name: str

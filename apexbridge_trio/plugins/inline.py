@@ -11,7 +11,6 @@ import itertools
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -21,6 +20,8 @@ from typing import Any, Final
 
 import msgspec
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins.boundary import boundary
@@ -34,8 +35,7 @@ from apexbridge_trio.plugins.tool import CallContext
 _LOADS: Final = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class PluginHome:
+class PluginHome(Struct, frozen=True):
     """What a plugin has of the hub.
 
     Args:
@@ -53,8 +53,7 @@ class PluginHome:
 Function = Callable[[dict[str, Any], PluginHome], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Code:
+class Code(Struct, frozen=True, weakref=True, eq=False):
     """A plugin's entry, imported; its modules are forgotten with it, so its tools hold on to it."""
 
     manifest: Manifest

@@ -1,7 +1,9 @@
 """What the plugins offer at one moment, and how it is put together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.plugin import Plugin
@@ -11,8 +13,7 @@ from apexbridge_trio.plugins.tool import Tool
 from apexbridge_trio.protocol.sentences import Sentences
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """What there is at one moment.
 
     Args:
@@ -32,8 +33,7 @@ class Offer:
     disabled: Mapping[str, Plugin] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What one folder, or one entry of the config, holds.
 
     Args:

@@ -1,11 +1,13 @@
 """Opens plugins: from a folder with a manifest, or from an entry of the config."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apexbridge_trio import config
 from apexbridge_trio.config import Secret
@@ -30,8 +32,7 @@ NODE_ONLY: Final = "not supported: needs Node"
 _UNHELD: Final = "its network can not be cut on this machine: processes may not make network namespaces"
 
 
-@dataclass(frozen=True, slots=True)
-class Opener:
+class Opener(Struct, frozen=True):
     """What all plugins are opened with.
 
     Args:

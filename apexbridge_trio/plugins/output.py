@@ -1,13 +1,12 @@
 """What a plugin answers, as JSON, and as much of it as a model is given."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """One result.
 
     Args:

@@ -1,8 +1,9 @@
 """One plugin, as it was opened."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from apexbridge_trio.plugins.declared import PluginTool
 from apexbridge_trio.plugins.manifest import Manifest
@@ -13,8 +14,7 @@ from apexbridge_trio.plugins.static import StaticText
 from apexbridge_trio.plugins.supervisor import Standing
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plugin:
+class Plugin(Struct, frozen=True, eq=False):
     """What a folder, or an entry of the config, turned out to be.
 
     Args:

@@ -18,12 +18,12 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
@@ -55,8 +55,7 @@ Network = Literal["on", "off", "cannot be turned off here"]
 log = get_logger("plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """What is run for a plugin's calls.
 
     Args:

@@ -9,10 +9,11 @@ import contextlib
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.plugins import guard
 
@@ -21,8 +22,7 @@ _PROBE_S: Final = 20.0
 _TRY: Final = "import sys; sys.path.insert(0, sys.argv[1]); import guard; guard.cut_network()"
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True):
     """What can be held back here.
 
     Args:

@@ -1,9 +1,9 @@
 """A service: a program, or a function in the hub, that is up for as long as the hub is."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.log import get_logger
@@ -16,8 +16,7 @@ from apexbridge_trio.plugins.voice import Voice
 log = get_logger("plugins")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Service:
+class Service(Struct, frozen=True, eq=False):
     """What a plugin of type service keeps up.
 
     Args:

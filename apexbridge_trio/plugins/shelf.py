@@ -7,13 +7,14 @@ last call has ended.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apexbridge_trio import config
 from apexbridge_trio.errors import ConfigInvalid
@@ -37,8 +38,7 @@ OPEN_S: Final = 60.0
 log = get_logger("plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What the config says of plugins; see `Plugins.load`."""
 
     directories: tuple[Path, ...]

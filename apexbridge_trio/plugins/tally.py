@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import ToolFailed
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """The calls of one tool.
 
     Attributes:

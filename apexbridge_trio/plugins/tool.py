@@ -1,17 +1,16 @@
 """What the rest of the hub knows of a tool, whoever provides it."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.flights import Flight
 
 Kind = Literal["plugin", "process", "node"]
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackAddress:
+class CallbackAddress(Struct, frozen=True):
     """Where a plugin that answers later brings its result.
 
     Args:
@@ -24,8 +23,7 @@ class CallbackAddress:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(Struct, frozen=True):
     """What a call knows of the request it is made for.
 
     Args:
@@ -38,8 +36,7 @@ class CallContext:
     callback: CallbackAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """The tool's answer that its result comes later, to the callback address.
 
     Args:
@@ -53,8 +50,7 @@ class Pending:
     running: trio.abc.AsyncResource | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(Struct, frozen=True):
     """How a result that comes by callback is waited for, as the manifest of a hybrid plugin says.
 
     Args:

@@ -15,11 +15,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.ids import new_id
@@ -32,8 +32,7 @@ MARGIN_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Cage:
+class Cage(Struct, frozen=True):
     """What a process may not do.
 
     Args:

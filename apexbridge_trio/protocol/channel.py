@@ -15,8 +15,9 @@ left            nothing
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
+
+from msgspec import Struct
 
 from apexbridge_trio.protocol.frames import (
     ChannelError,
@@ -86,8 +87,7 @@ _FROM_HUB: Final[dict[str, type[Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """A frame that was not taken.
 
     Args:
@@ -99,22 +99,19 @@ class Rejected:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """A frame of a kind that is not known here; newer peers may send some."""
 
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Placeholders:
+class Placeholders(Struct, frozen=True):
     """Texts of a node for prompts, by name."""
 
     texts: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardedCallback:
+class ForwardedCallback(Struct, frozen=True):
     """A plugin's callback that came to a node, which passes it on; `body` is JSON as it came."""
 
     plugin: str

@@ -5,11 +5,11 @@ import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import ConfigInvalid, UpstreamUnreachable
 
@@ -39,8 +39,7 @@ def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType:
     return cast("trio.SocketStream", stream).socket
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """What a URL says about where to go.
 
     Attributes:

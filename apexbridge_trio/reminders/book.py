@@ -21,11 +21,11 @@ those between once it comes to them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from apexbridge_trio.errors import BadRequest, TooMany
@@ -46,8 +46,7 @@ LATE_MS: Final = 120_000
 State = Literal["due", "answered", "failed", "interrupted", "unknown", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A firing that is this hub's to make, once it is on disk.
 
     Attributes:

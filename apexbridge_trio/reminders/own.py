@@ -1,11 +1,11 @@
 """Reminders as one owner has them: what a peer or a plugin may see, set and remove."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import ApexError, BadRequest, NotFound, ToolFailed
 from apexbridge_trio.identity import Principal

@@ -1,14 +1,12 @@
 """How much a peer may take, and for how long it is waited for."""
 
-from dataclasses import dataclass, fields
-
 import msgspec
+from msgspec import Struct
 
 from apexbridge_trio.config import Limits
 
 
-@dataclass(frozen=True)
-class ServingLimits:
+class ServingLimits(Struct, frozen=True):
     """Bounds of one server; the first seven are keys of ``[limits]`` in the configuration.
 
     Args:
@@ -40,6 +38,6 @@ class ServingLimits:
     @classmethod
     def of(cls, limits: Limits, *, grace_s: float) -> "ServingLimits":
         """Return the bounds that a configuration gives to a server."""
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in msgspec.structs.fields(cls)}
         chosen = {name: value for name, value in msgspec.structs.asdict(limits).items() if name in known}
         return cls(**chosen, grace_s=grace_s)

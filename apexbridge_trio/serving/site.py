@@ -1,10 +1,10 @@
 """What all connections of one server share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from hypercorn.config import Config
+from msgspec import Struct, field
 
 from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.limits import ServingLimits
@@ -19,8 +19,7 @@ def _stock_config() -> Config:
     return config
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Struct, frozen=True):
     """The app, what peers may do, and whom to tell of faults.
 
     Args:

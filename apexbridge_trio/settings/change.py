@@ -1,10 +1,10 @@
 """A change of the config: where it comes from, what it would be, and what came of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from apexbridge_trio.config import Config, ConfigWrong, Source, When, editable
 from apexbridge_trio.errors import ConfigInvalid, ConfigRefused
@@ -16,8 +16,7 @@ Kind = Literal["api", "rollback", "signal", "edit", "start"]
 _MOST_TOLD: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Who brings a change, and how.
 
     Attributes:
@@ -35,8 +34,7 @@ class Origin:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A config that was checked, and is not in force yet.
 
     Attributes:
@@ -49,8 +47,7 @@ class Plan:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What came of a change.
 
     Attributes:

@@ -3,11 +3,11 @@
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVarTuple, Unpack
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio import config as configs
 from apexbridge_trio.config import Config, ConfigFile, Source, When, changed_keys

@@ -1,13 +1,12 @@
 """What is in force at one moment."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from apexbridge_trio.config import Config, Source
 from apexbridge_trio.models import ModelTable
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The config, and what was made of it.
 
     Attributes:

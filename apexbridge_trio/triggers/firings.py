@@ -13,11 +13,11 @@ end         that it has ended, and the notice that its tenant is owed, if any
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.actions import Actions
 from apexbridge_trio.clock import WallClock
@@ -59,8 +59,7 @@ AGAIN_S: Final = 1.0
 log = get_logger("triggers")
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """How an attempt has ended.
 
     Attributes:

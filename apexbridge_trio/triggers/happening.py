@@ -1,10 +1,10 @@
 """An event as triggers see it: whether one waits for it, and what a text says of it."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import msgspec
+from msgspec import Struct
 
 from apexbridge_trio.config import PLACEHOLDER, Trigger
 from apexbridge_trio.identity import Principal
@@ -16,8 +16,7 @@ from apexbridge_trio.triggers.depth import depth_of, principal_of
 MOST_CHARS: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(Struct, frozen=True):
     """One event.
 
     Attributes:

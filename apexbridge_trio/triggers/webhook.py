@@ -7,11 +7,11 @@ status counts; its body is not read, however long it is.
 
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote, urlsplit
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio import __version__
 from apexbridge_trio.addresses import is_public
@@ -34,8 +34,7 @@ Word = Literal["taken", "again", "refused", "gone"]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of one attempt.
 
     Attributes:
@@ -59,17 +58,17 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-@dataclass
 class Webhooks:
     """Sends webhooks.
 
-    Attributes:
+    Args:
         resolve: Finds a host's addresses.
         dial: Opens TCP to an address.
     """
 
-    resolve: Resolve = resolve
-    dial: Connect = trio.open_tcp_stream
+    def __init__(self, resolve: Resolve = resolve, dial: Connect = trio.open_tcp_stream) -> None:
+        self.resolve = resolve
+        self.dial = dial
 
     async def send(self, trigger: Trigger, message_id: str, body: bytes, now: float) -> Answer:
         """Send one webhook once.

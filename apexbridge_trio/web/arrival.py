@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from msgspec import UNSET, Struct, field
 
 from apexbridge_trio.errors import ApexError, InternalFault, MethodNotAllowed
 from apexbridge_trio.identity import Principal
@@ -22,8 +22,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = get_logger("request")
 
 
-@dataclass
-class Arrival:
+class Arrival(Struct):
     """A request under way.
 
     Attributes:
@@ -50,7 +49,7 @@ class Arrival:
     first_event: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     limited: list[tuple[bytes, bytes]] = field(default_factory=list)
-    opening: Opening = field(init=False)
+    opening: Opening = UNSET  # type: ignore[assignment]  # until `opened`, which comes first
 
     def opened(self, openings: Openings) -> Opening:
         """Return what is around all that is done for it, to be entered at once."""

@@ -1,7 +1,8 @@
 """What somebody who wants to be told says on coming: the query of the channels, and of their streams."""
 
-from dataclasses import dataclass
 from urllib.parse import parse_qs
+
+from msgspec import Struct
 
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.events import Kind, kinds_of
@@ -14,8 +15,7 @@ MAX_POSITION_CHARS = 200
 MAX_DEVICE_CHARS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class EventQuery:
+class EventQuery(Struct, frozen=True):
     """``?epoch=…&seq=…&topics=a,b&follow=false&device=…``.
 
     Attributes:

@@ -7,11 +7,11 @@ its address carries the token as a segment of it, ``/plugin-callback/~<token>/{p
 """
 
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio.errors import (
     ApexError,
@@ -43,8 +43,7 @@ _SAID: Final[dict[Word, str]] = {
 _NEEDED: Final = "A callback needs the task's token, a key, or the plugin's signature."
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """What the path of a callback says; names in it are checked."""
 
     plugin: str

@@ -7,11 +7,10 @@ interrupt ends the work and leaves the reply to be written.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from apexbridge_trio.chat import StreamListener, Turn, WholeListener
 from apexbridge_trio.errors import ApexError, Interrupted, MethodNotAllowed
@@ -67,8 +66,7 @@ async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) ->
     scope.cancel(reason="the client has gone")
 
 
-@dataclass
-class Asked:
+class Asked(Struct):
     """A chat that was asked for: admitted, decoded, and now to be answered in one of three ways.
 
     Attributes:

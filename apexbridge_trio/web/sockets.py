@@ -8,9 +8,10 @@ is let in and then closed tries again every second, for ever.
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+from msgspec import Struct
 
 from apexbridge_trio.clients import ClientLink
 from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticated
@@ -44,8 +45,7 @@ log = get_logger("channel")
 _told: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What a key must allow for a channel.
 
     Attributes:
@@ -87,8 +87,7 @@ async def channel(hub: Hub, arrival: Arrival, receive: Receive, send: Send) -> N
         await serve(_Asked(hub, arrival, principal, receive, send, path))
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """A channel that somebody may have, and where it is asked for."""
 
     hub: Hub

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio.agent import Agent, Door, Kept, Profile
 from apexbridge_trio.agent.link import Link

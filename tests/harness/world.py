@@ -9,13 +9,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio import config
 from apexbridge_trio.clock import since_boot

@@ -1,7 +1,6 @@
 """What MCP servers answer and offer, without one of the library's own."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 import pytest
 import trio
 from mcp.types import CallToolResult
+from msgspec.structs import replace
 
 from apexbridge_trio import config
 from apexbridge_trio.errors import ToolFailed

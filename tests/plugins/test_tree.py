@@ -3,12 +3,12 @@
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins import process, tree

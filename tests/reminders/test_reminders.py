@@ -1,11 +1,11 @@
 """The clock that reminders go by: due, missed, put forward and back; and what is begun then."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import BadRequest, NotFound, ToolFailed, TooMany
 from apexbridge_trio.identity import Principal

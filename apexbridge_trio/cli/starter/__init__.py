@@ -3,17 +3,17 @@
 The files beside this module are the templates: ``@NAME@``, ``@ENTRY@`` and ``@PROGRAM@`` are filled in.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from apexbridge_trio.cli.exits import Exit, Failure
 
 FOLDER: Final = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Language:
+class Language(Struct, frozen=True):
     """One that a plugin can be begun in; the hub takes any program.
 
     Args:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 import trio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.log import get_logger
@@ -29,8 +30,7 @@ _PLACEHOLDER: Final = re.compile(rb"VCP_ASYNC_RESULT::[^:{}]+::([A-Za-z0-9._:-]+
 log = get_logger("plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class LegacyProgram:
+class LegacyProgram(Struct, frozen=True):
     """One plugin.
 
     Args:

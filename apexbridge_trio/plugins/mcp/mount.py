@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from apexbridge_trio.config import Secret
 from apexbridge_trio.plugins.manifest import Limits
@@ -15,8 +16,7 @@ _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One server: a command that speaks over its standard streams, or an address.
 
     Args:

@@ -1,8 +1,9 @@
 """One thing that can be asked of the hub over HTTP, as the document tells it."""
 
 import re
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 _PLACE: Final = re.compile(r"{(\w+)}")
 
@@ -10,8 +11,7 @@ _PLACE: Final = re.compile(r"{(\w+)}")
 ID_SCHEMA: Final = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,200}$"}
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """A value in the query, or a header; all of them may be left out."""
 
     name: str
@@ -24,8 +24,7 @@ def how_many(most: int) -> Query:
     return Query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": most})
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """A method of a path.
 
     Attributes:

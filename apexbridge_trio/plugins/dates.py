@@ -55,7 +55,7 @@ def read_days(words: str, today: date) -> Days:
         return day, day
     try:
         for pattern, read in _READERS:
-            if found := pattern.fullmatch(text):
+            if found := re.fullmatch(pattern, text):
                 return read(found, today)
     except (ValueError, OverflowError):
         pass  # the form is right and the day does not exist
@@ -198,24 +198,22 @@ def _next(today: date, candidates: list[tuple[int, int, int]]) -> Days:
     raise ValueError("no such day")
 
 
-_READERS: Final[list[tuple[re.Pattern[str], Callable[[re.Match[str], date], Days]]]] = [
-    (re.compile(pattern), read)
-    for pattern, read in (
-        (r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})", _iso),
-        (rf"(?P<n>{_N})个?(?P<unit>天|日|周|星期)(?:以?后|之后)", _later),
-        (r"in (?P<n>\d+) (?P<unit>days?|weeks?)", _later),
-        (r"(?P<turn>上+|这|本|下+)?个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])", _weekday),
-        (rf"(?:(?P<turn>last|this|next) )?{_WEEKDAY}", _weekday),
-        (r"(?P<turn>上+|这|本|下+)个?(?:周|星期|礼拜)", _week),
-        (r"(?:(?:the )?(?P<turn>last|this|next)|the) week", _week),
-        (r"(?P<turn>上+|这|本|下+)?个?周末", _weekend),
-        (r"(?:(?:the )?(?P<turn>last|this|next)|the) weekend", _weekend),
-        (r"(?P<turn>上|这|本|下)个?月", _month),
-        (r"(?P<turn>last|this|next) month", _month),
-        (rf"(?:(?P<year>{_N})年)?(?P<month>{_N})月(?P<day>{_N})[号日]?", _month_day),
-        (rf"{_MONTH} {_ORDINAL}(?:,? (?P<year>\d{{4}}))?", _month_day),
-        (rf"(?:the )?{_ORDINAL} (?:of )?{_MONTH}(?:,? (?P<year>\d{{4}}))?", _month_day),
-        (rf"(?P<day>{_N})[号日]", _day_alone),
-        (rf"the {_ORDINAL}", _day_alone),
-    )
-]
+# Compiled by the first question, and kept by `re`: the hub starts without them.
+_READERS: Final[tuple[tuple[str, Callable[[re.Match[str], date], Days]], ...]] = (
+    (r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})", _iso),
+    (rf"(?P<n>{_N})个?(?P<unit>天|日|周|星期)(?:以?后|之后)", _later),
+    (r"in (?P<n>\d+) (?P<unit>days?|weeks?)", _later),
+    (r"(?P<turn>上+|这|本|下+)?个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])", _weekday),
+    (rf"(?:(?P<turn>last|this|next) )?{_WEEKDAY}", _weekday),
+    (r"(?P<turn>上+|这|本|下+)个?(?:周|星期|礼拜)", _week),
+    (r"(?:(?:the )?(?P<turn>last|this|next)|the) week", _week),
+    (r"(?P<turn>上+|这|本|下+)?个?周末", _weekend),
+    (r"(?:(?:the )?(?P<turn>last|this|next)|the) weekend", _weekend),
+    (r"(?P<turn>上|这|本|下)个?月", _month),
+    (r"(?P<turn>last|this|next) month", _month),
+    (rf"(?:(?P<year>{_N})年)?(?P<month>{_N})月(?P<day>{_N})[号日]?", _month_day),
+    (rf"{_MONTH} {_ORDINAL}(?:,? (?P<year>\d{{4}}))?", _month_day),
+    (rf"(?:the )?{_ORDINAL} (?:of )?{_MONTH}(?:,? (?P<year>\d{{4}}))?", _month_day),
+    (rf"(?P<day>{_N})[号日]", _day_alone),
+    (rf"the {_ORDINAL}", _day_alone),
+)

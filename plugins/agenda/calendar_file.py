@@ -16,10 +16,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import icalendar
@@ -43,8 +44,7 @@ class AgendaBroken(Exception):
     """The file can not be read as a calendar; it was not touched."""
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(Struct, frozen=True):
     """One event on its day.
 
     Args:

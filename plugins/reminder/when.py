@@ -9,12 +9,13 @@ from apexbridge_trio.plugins.dates import WEEKDAYS, Unclear, read_day, read_numb
 # A day without a time, or a rhythm without one.
 USUAL: Final = time(9)
 TIMES: Final = {"every morning": time(8), "every evening": time(20)}
+# Compiled by the first question, and kept by `re`.
 UNITS: Final = (
-    (re.compile(r"秒钟?|s|secs?|seconds?"), 1),
-    (re.compile(r"分钟?|m|mins?|minutes?"), 60),
-    (re.compile(r"个?(?:小时|钟头)|h|hours?"), 3600),
-    (re.compile(r"天|d|days?"), 86_400),
-    (re.compile(r"个?星期|周|w|weeks?"), 604_800),
+    (r"秒钟?|s|secs?|seconds?", 1),
+    (r"分钟?|m|mins?|minutes?", 60),
+    (r"个?(?:小时|钟头)|h|hours?", 3600),
+    (r"天|d|days?", 86_400),
+    (r"个?星期|周|w|weeks?", 604_800),
 )
 SPANS: Final = {
     "半小时": 1800, "半个小时": 1800, "半个钟头": 1800, "一刻钟": 900, "三刻钟": 2700, "一个半小时": 5400,
@@ -64,7 +65,7 @@ def seconds_of(words: str) -> int:
 
 def _number_and_unit(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,6}|[一二两三四五六七八九十]+|[a-z]+) ?(.+)", text)
-    factor = next((seconds for unit, seconds in UNITS if found and unit.fullmatch(found[2])), None)
+    factor = next((seconds for unit, seconds in UNITS if found and re.fullmatch(unit, found[2])), None)
     if (
         found is None
         or factor is None

@@ -107,7 +107,7 @@ class Hub(Struct, frozen=True):
         tools = {**offer.tools, **theirs} if node_id else {**theirs, **offer.tools}
         texts = {name: text.value for name, text in offer.texts.items()}
         return Toolbox(
-            tools, self.pendings, {**self.nodes.registry.texts(owner), **texts}, self._plugin_failed
+            tools, self.pendings, {**self.nodes.registry.offers.texts(owner), **texts}, self._plugin_failed
         )
 
     def _plugin_failed(self, owner: Principal, said: dict[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 ::
 
-    registry ─ who is known, who is here       link ─ one live connection: reads, hands on, posts
-    queue ─ who runs a task                    tasks ─ drives tasks to their one end
-    tool ─ a node's tool as the hub's own      llm ─ model answers for nodes
+    registry ─ who is known, and how they stand    link ─ one live connection: reads, hands on, posts
+    admission ─ who is let in, and who goes        offers ─ what they offer, and to whom
+    queue ─ who runs a task                        tasks ─ drives tasks to their one end
+    tool ─ a node's tool as the hub's own          llm ─ model answers for nodes
 
 What is decided is decided synchronously, in memory; what is told is on disk before.
 """

@@ -129,7 +129,7 @@ class NodeLink:
             self._nursery = None
             for scope in self.answers.values():  # those of tasks run in the tasks' nurseries
                 scope.cancel(reason="the node has gone")
-            self._nodes.registry.leave(self, "the hub is about to end" if is_ours else self.reason)
+            self._nodes.admission.leave(self, "the hub is about to end" if is_ours else self.reason)
 
     def _take(self, text: str | bytes) -> None:
         if self._scope.cancel_called:  # it has ended; what the peer had sent already counts no more
@@ -164,7 +164,7 @@ class NodeLink:
 
     def end(self, code: int, reason: str) -> None:
         """End the connection; its node is offline at once."""
-        self._nodes.registry.leave(self, reason)
+        self._nodes.admission.leave(self, reason)
         self.code, self.reason = code, reason
         self._scope.cancel(reason=reason)
 
@@ -204,7 +204,7 @@ class NodeLink:
         self.socket.limit(self._nodes.config.max_frame_bytes)
         if isinstance(self._dialect, VcpEnd) and self._dialect.left_out:
             log.warning("tools are left out", node=event.node_id, tools=self._dialect.left_out[:20])
-        self._nodes.registry.register(self, event)
+        self._nodes.admission.register(self, event)
 
     def _on_heartbeat(self, event: Heartbeat) -> None:
         if trio.current_time() < self._beat_at + SOON_S:

@@ -18,6 +18,7 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Verdict
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.nodes.admission import Admission
 from apexbridge_trio.nodes.book import TaskBook
 from apexbridge_trio.nodes.delegation import delegate
 from apexbridge_trio.nodes.lines import NodeLines
@@ -84,16 +85,14 @@ class Nodes:
         self._keep_s = keep_s
         self._clock = clock
         self._callback_url = callback_url
-        self.registry = Registry(
-            self.rows.nodes(), self._written, journal, config.heartbeat_interval_s, self._on_change
-        )
+        self.registry = Registry(self.rows.nodes(), self._written, journal, self._on_change)
         self.changed: Callable[[Node, str, str, str], None] = _nobody
         self._queue = queue = TaskQueue(self.registry, config.max_queued)
         self.book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
         self.llm = NodeLlm(config, flights, self.tasks)
-        self.registry.work = self.reports
+        self.admission = Admission(self.registry, config.heartbeat_interval_s, self.reports)
         self.reports.delegate = partial(delegate, self)
         self._delete_at = 0.0
         self._lines = NodeLines()
@@ -118,7 +117,7 @@ class Nodes:
         """Go by another config: what runs keeps its time, whoever registers is told the new one."""
         self.config = config
         self._keep_s = keep_s
-        self.registry.interval_s = config.heartbeat_interval_s
+        self.admission.interval_s = config.heartbeat_interval_s
         self._queue.most = config.max_queued
         self.tasks.configure(config)
         self.llm.configure(config)
@@ -140,7 +139,7 @@ class Nodes:
             NotFound: There is no such node, for them.
         """
         if node_id is None:
-            return {name: NodeTool(self, spec) for name, spec in self.registry.offered(owner).items()}
+            return {name: NodeTool(self, spec) for name, spec in self.registry.offers.tools(owner).items()}
         node = self.registry.get(node_id)
         if node is None or not node.serves(owner):
             raise NotFound(f"There is no node {node_id}.", param="apex.node")
@@ -156,7 +155,7 @@ class Nodes:
         """
         is_idempotent = wanted.idempotent
         if is_idempotent is None:
-            is_idempotent = self.registry.is_idempotent(wanted.tool, owner)
+            is_idempotent = self.registry.offers.is_idempotent(wanted.tool, owner)
         node = self.registry.get(wanted.node_id) if wanted.node_id else None
         default_ms = node.limits.default_timeout_ms if node else None
         timeout_ms = wanted.timeout_ms or default_ms or self.config.task_timeout_s * 1000

@@ -16,7 +16,7 @@ _FORGOTTEN = "The node is forgotten. An agent that still runs registers anew; to
 
 def add_nodes(app: QuartTrio, hub: Hub) -> None:
     """Add the routes below ``/v1/nodes``, but for the tasks of one."""
-    registry = hub.nodes.registry
+    registry, admission = hub.nodes.registry, hub.nodes.admission
 
     @app.get("/v1/nodes")
     async def nodes() -> Response:
@@ -31,7 +31,7 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     @app.delete("/v1/nodes/<node_id>")
     async def forget(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
-        registry.forget(found)
+        admission.forget(found)
         await hub.audit.note("node.forgotten", found.id, current_actor()).wait()
         return reply({"status": "success", "nodeId": found.id, "message": _FORGOTTEN})
 
@@ -39,7 +39,7 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     async def drain(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         noted = hub.audit.note("node.drained", found.id, current_actor())  # see the module
-        await registry.drain(found, is_draining=True)
+        await admission.drain(found, is_draining=True)
         await noted.wait()
         return reply(described(found))
 
@@ -47,7 +47,7 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     async def resume(node_id: str) -> Response:
         found = registry.find(node_id, require_admin())
         noted = hub.audit.note("node.resumed", found.id, current_actor())  # see the module
-        await registry.drain(found, is_draining=False)
+        await admission.drain(found, is_draining=False)
         await noted.wait()
         return reply(described(found))
 

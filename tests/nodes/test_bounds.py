@@ -129,7 +129,7 @@ async def test_families_that_are_made_up_fill_no_memory(tmp_path: Path, autojump
         for number in range(300):
             headers = (f"Authorization: Bearer {admin.key}", f"X-Family-Id: f{number}")
             await world.ask("POST", "/v1/chat/completions", use("hi"), *headers)
-        assert len(world.hub.nodes.registry._offers) <= 256
+        assert len(world.hub.nodes.registry.offers._tools) <= 256
 
 
 async def test_quotas_of_nodes_that_were_forgotten_are_forgotten(

@@ -44,7 +44,7 @@ async def test_rooms_that_were_handed_values_take_the_new_ones_in_the_same_step(
         assert (hub.backgrounds.keep_s, hub.pendings.expires_s, hub.pendings.keep_s) == (7, 8, 2 * 86_400)
         assert (
             hub.nodes._queue.most,
-            hub.nodes.registry.interval_s,
+            hub.nodes.admission.interval_s,
             hub.nodes.config.llm_tokens_per_day,
         ) == (3, 4, 5)
         assert (hub.limiter.limits.max_connections, hub.limiter.limits.chats_per_minute) == (6, 9)

@@ -205,7 +205,7 @@ class TestBounds:
     async def test_no_more_nodes_are_known_than_there_is_room_for(
         self, tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("apexbridge_trio.nodes.registry.MOST_NODES", 1)
+        monkeypatch.setattr("apexbridge_trio.nodes.admission.MOST_NODES", 1)
         async with open_world(tmp_path) as world:
             async with joined(world):
                 pass

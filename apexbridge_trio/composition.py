@@ -261,7 +261,7 @@ def _nodes(
         taken, sender = read_callback(callback.body), Sender(principal=principal)
         return (await pendings.accept(callback.plugin, callback.task_id, taken, sender)).word
 
-    nodes.forward = forward
+    nodes.callbacks.forward = forward
     return nodes
 
 

@@ -7,8 +7,9 @@ import trio
 
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.nodes.outcome import Delegation
-from apexbridge_trio.nodes.task import NodeTask, Wanted
+from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tool import result_of
+from apexbridge_trio.nodes.wanted import Wanted
 from apexbridge_trio.protocol.openai import encode
 
 if TYPE_CHECKING:

@@ -93,12 +93,12 @@ class NodeLink:
             TaskAccepted: lambda event: nodes.reports.accepted(self, event),
             TaskProgress: lambda event: nodes.reports.progress(self, event),
             TaskCancelled: lambda event: nodes.reports.cancelled(self, event),
-            LlmRequest: self._on_llm_request,
+            LlmRequest: lambda event: nodes.llm.ask(self, event),
             LlmCancel: self._on_llm_cancel,
-            NodeLog: self._on_log,
+            NodeLog: lambda event: nodes.lines.take(self, event),
             NodeUnregister: self._on_unregister,
             Placeholders: self._on_placeholders,
-            ForwardedCallback: lambda event: nodes.on_forwarded(self, event),
+            ForwardedCallback: lambda event: nodes.callbacks.pass_on(self, event),
             Rejected: self._on_rejected,
             Ignored: lambda _event: self.unwanted(),
         }
@@ -215,15 +215,9 @@ class NodeLink:
         self._nodes.on_heartbeat(self.node, event)
         self.say(HeartbeatAck(self.node.id, success=True, status=self.node.status, timestamp=now_ms()))
 
-    def _on_llm_request(self, event: LlmRequest) -> None:
-        self._nodes.on_llm_request(self, event)
-
     def _on_llm_cancel(self, event: LlmCancel) -> None:
         if scope := self.answers.get(event.request_id):
             scope.cancel(reason="the node wants it no more")
-
-    def _on_log(self, event: NodeLog) -> None:
-        self._nodes.on_log(self, event)
 
     def _on_placeholders(self, event: Placeholders) -> None:
         assert self.node is not None

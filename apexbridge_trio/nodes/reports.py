@@ -126,9 +126,14 @@ class Reports:
     def progress(self, link: NodeLink, progress: TaskProgress) -> None:
         """Show how far a task is, at its branch of the live tree."""
         task = self._its_own(link, progress.task_id)
-        if task is not None and task.flight is not None:
-            task.flight.remarks |= {"progress": progress.progress, "message": progress.message}
-            self.progressed(task, progress.progress, progress.message)
+        if task is not None:
+            self.advanced(task, progress.progress, progress.message)
+
+    def advanced(self, task: NodeTask, progress: float | None, message: str) -> None:
+        """Show how far a task is, whichever way that was told; nothing, if it does not run here."""
+        if task.flight is not None:
+            task.flight.remarks |= {"progress": progress, "message": message}
+            self.progressed(task, progress, message)
 
     def cancelled(self, link: NodeLink, cancelled: TaskCancelled) -> None:
         """Note that nothing of a task runs on its node any more."""

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 import trio
-from msgspec import Struct, field
 
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
@@ -29,30 +28,6 @@ FINAL: frozenset[NodeTaskState] = frozenset({"succeeded", "failed", "interrupted
 MOST_HISTORY: Final = 200
 
 _read_history: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-class Wanted(Struct, frozen=True, kw_only=True):
-    """What is to be done, as somebody asks for it.
-
-    Attributes:
-        args: A JSON object.
-        request_id: The request it is part of; None: it stands for itself.
-        node_id: The only node that may run it.
-        timeout_ms: None: what its node or the config says.
-        idempotent: None: as the tool's node says.
-    """
-
-    tool: str
-    args: bytes
-    task_id: str | None = None
-    request_id: str | None = None
-    parent_id: str | None = None
-    capability: str | None = None
-    node_id: str | None = None
-    timeout_ms: float | None = None
-    priority: int = 5
-    idempotent: bool | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class NodeTask:

@@ -9,7 +9,8 @@ from msgspec import Struct
 from apexbridge_trio.errors import NodeLost, Overloaded, ToolFailed, ToolTimeout
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.nodes.node import Node
-from apexbridge_trio.nodes.task import NodeTask, Wanted
+from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.wanted import Wanted
 from apexbridge_trio.plugins.output import Output
 from apexbridge_trio.plugins.tool import CallContext, Kind, Later, Pending
 from apexbridge_trio.protocol.frames import TaskCancel, ToolSpec

@@ -80,7 +80,7 @@ async def callback(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     if (task := _of_node(hub, arrival, address)) is not None:
         take(hub, arrival, LOCAL if arrival.is_local else None, "callback")
         taken = read_callback(await read_body(receive, hub.config.callbacks.max_body_bytes))
-        await _answer(arrival, address, await hub.nodes.accept(task, taken))
+        await _answer(arrival, address, await hub.nodes.callbacks.accept(task, taken))
         return
     is_signed = bool(headers.keys() & {"webhook-signature", "x-signature"})
     sender = _known(hub, arrival, address, is_signed=is_signed)
@@ -103,7 +103,7 @@ async def _answer(arrival: Arrival, address: Address, verdict: Verdict) -> None:
 def _of_node(hub: Hub, arrival: Arrival, address: Address) -> NodeTaskRecord | None:
     """Look for the token of a node's task."""
     for token in (address.token, bearer(arrival)):
-        task = hub.nodes.task_of(token) if token else None
+        task = hub.nodes.callbacks.task_of(token) if token else None
         if task is not None:
             if (task.tool, task.id) != (address.plugin, address.task_id):
                 raise Forbidden("This token is another task's.")

@@ -123,12 +123,12 @@ async def _create(hub: Hub, asked: TaskRequest, node_id: str | None) -> Response
     )
     task = hub.nodes.make(wanted, owner)
     if asked.callback == "http":
-        hub.nodes.give_token(task)
+        hub.nodes.callbacks.give_token(task)
     elif isinstance(asked.callback, CallbackUrl):
         task.callback = {"mode": "url", "url": asked.callback.url}
     if asked.wait_for_result:
         return await _run(hub, task)
-    await hub.nodes.start(task)
+    await hub.nodes.detached.start(task)
     return reply({"taskId": task.id, "status": "accepted", "state": task.record.state}, 202)
 
 
@@ -159,7 +159,7 @@ async def _retry(hub: Hub, task_id: str, principal: Principal) -> Response:
         metadata={**msgspec.json.decode(record.metadata), "retryOf": record.id},
     )
     task = hub.nodes.make(wanted, _owner(record))
-    await hub.nodes.start(task)
+    await hub.nodes.detached.start(task)
     said = {"taskId": task.id, "status": "accepted", "state": task.record.state, "retryOf": record.id}
     return reply(said, 202)
 

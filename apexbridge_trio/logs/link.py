@@ -15,7 +15,8 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.links import SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.logs.logs import Logs
 from apexbridge_trio.logs.reader import Reader
-from apexbridge_trio.protocol.frames import ConnectionAck, FrameInvalid, frame, read_envelope
+from apexbridge_trio.protocol.envelope import FrameInvalid, frame, read_envelope
+from apexbridge_trio.protocol.frames import ConnectionAck
 from apexbridge_trio.protocol.openai import encode
 
 # A viewer has nothing to say; contract §2 has it keep its connection when it says something else.

@@ -25,9 +25,9 @@ from apexbridge_trio.protocol.channel import (
     Placeholders,
     Rejected,
 )
+from apexbridge_trio.protocol.envelope import FrameInvalid, read_envelope
 from apexbridge_trio.protocol.frames import (
     ConnectionAck,
-    FrameInvalid,
     Heartbeat,
     HeartbeatAck,
     LlmCancel,
@@ -41,7 +41,6 @@ from apexbridge_trio.protocol.frames import (
     TaskCancelled,
     TaskProgress,
     TaskResult,
-    read_envelope,
 )
 from apexbridge_trio.protocol.vcp import FIRST_FRAMES, VcpEnd
 

@@ -15,37 +15,27 @@ left            nothing
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from msgspec import Struct
 
+from apexbridge_trio.protocol.envelope import FrameInvalid, frame, read_data, read_envelope
 from apexbridge_trio.protocol.frames import (
     ChannelError,
-    ConnectionAck,
-    Drain,
-    FrameInvalid,
+    FromHub,
+    FromNode,
     Heartbeat,
     HeartbeatAck,
-    LlmCancel,
     LlmRequest,
     LlmResponse,
-    LlmResponseStream,
-    NodeLog,
     NodeRegister,
     NodeRegistered,
-    NodeUnregister,
     NodeUnregistered,
-    TaskAccepted,
     TaskAssign,
-    TaskCancel,
     TaskCancelled,
     TaskFault,
-    TaskProgress,
     TaskResult,
     TaskResultAck,
-    frame,
-    read_data,
-    read_envelope,
 )
 
 State = Literal["connected", "registering", "registered", "refused", "left"]
@@ -54,37 +44,8 @@ State = Literal["connected", "registering", "registered", "refused", "left"]
 MOST_HELD: Final = 1000
 MOST_HELD_BYTES: Final = 32 * 1024 * 1024
 
-_FROM_NODE: Final[dict[str, type[Any]]] = {
-    kind.frame: kind
-    for kind in (
-        NodeRegister,
-        Heartbeat,
-        TaskResult,
-        TaskAccepted,
-        TaskProgress,
-        TaskCancelled,
-        LlmRequest,
-        LlmCancel,
-        NodeLog,
-        NodeUnregister,
-    )
-}
-_FROM_HUB: Final[dict[str, type[Any]]] = {
-    kind.frame: kind
-    for kind in (
-        ConnectionAck,
-        NodeRegistered,
-        HeartbeatAck,
-        TaskAssign,
-        TaskCancel,
-        TaskResultAck,
-        LlmResponseStream,
-        LlmResponse,
-        NodeUnregistered,
-        ChannelError,
-        Drain,
-    )
-}
+_FROM_NODE: Final[dict[str, type[Any]]] = {kind.frame: kind for kind in get_args(FromNode)}
+_FROM_HUB: Final[dict[str, type[Any]]] = {kind.frame: kind for kind in get_args(FromHub)}
 
 
 class Rejected(Struct, frozen=True):
@@ -119,22 +80,7 @@ class ForwardedCallback(Struct, frozen=True):
     body: bytes
 
 
-Event = (
-    NodeRegister
-    | Heartbeat
-    | TaskResult
-    | TaskAccepted
-    | TaskProgress
-    | TaskCancelled
-    | LlmRequest
-    | LlmCancel
-    | NodeLog
-    | NodeUnregister
-    | Placeholders
-    | ForwardedCallback
-    | Rejected
-    | Ignored
-)
+Event = FromNode | Placeholders | ForwardedCallback | Rejected | Ignored
 
 
 class Dialect(Protocol):
@@ -285,21 +231,7 @@ class HubEnd:
         return Rejected(reply, message)
 
 
-HubSaid = (
-    ConnectionAck
-    | NodeRegistered
-    | HeartbeatAck
-    | TaskAssign
-    | TaskCancel
-    | TaskResultAck
-    | LlmResponseStream
-    | LlmResponse
-    | NodeUnregistered
-    | ChannelError
-    | Drain
-    | Ignored
-    | Rejected
-)
+HubSaid = FromHub | Ignored | Rejected
 
 
 class NodeEnd:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final
 from msgspec import Meta, Raw, Struct
 
 from apexbridge_trio.errors import ApexError, NotFound
-from apexbridge_trio.protocol.frames import FrameInvalid, read_data, read_envelope
+from apexbridge_trio.protocol.envelope import FrameInvalid, read_data, read_envelope
 from apexbridge_trio.protocol.openai import Id, error_body
 
 Path = Annotated[str, Meta(min_length=1, max_length=1000)]

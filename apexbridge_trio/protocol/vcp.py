@@ -24,9 +24,9 @@ from apexbridge_trio.protocol.channel import (
     Rejected,
     State,
 )
+from apexbridge_trio.protocol.envelope import FrameInvalid, read_data, read_envelope
 from apexbridge_trio.protocol.frames import (
     MAX_TOOLS,
-    FrameInvalid,
     NodeRegister,
     NodeRegistered,
     NodeUnregister,
@@ -35,8 +35,6 @@ from apexbridge_trio.protocol.frames import (
     TaskResult,
     ToolName,
     ToolSpec,
-    read_data,
-    read_envelope,
 )
 
 FIRST_FRAMES: Final = frozenset({"register_tools", "report_ip"})

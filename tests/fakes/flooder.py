@@ -5,7 +5,8 @@ import sys
 
 import trio
 
-from apexbridge_trio.protocol.frames import Heartbeat, NodeLog, frame
+from apexbridge_trio.protocol.envelope import frame
+from apexbridge_trio.protocol.frames import Heartbeat, NodeLog
 from tests.harness.node import FakeNode
 
 WHAT = {

@@ -22,6 +22,7 @@ from wsproto.events import (
 )
 
 from apexbridge_trio.protocol.channel import NodeEnd
+from apexbridge_trio.protocol.envelope import frame
 from apexbridge_trio.protocol.frames import (
     ConnectionAck,
     NodeRegister,
@@ -30,7 +31,6 @@ from apexbridge_trio.protocol.frames import (
     TaskCancel,
     TaskCancelled,
     TaskResult,
-    frame,
 )
 from tests.harness.world import World
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apexbridge_trio.protocol.channel import HubEnd, Ignored, NodeEnd, Rejected
+from apexbridge_trio.protocol.envelope import FrameInvalid, frame, read_envelope
 from apexbridge_trio.protocol.frames import (
     ConnectionAck,
     Drain,
-    FrameInvalid,
     Heartbeat,
     LlmRequest,
     NodeLog,
@@ -22,8 +22,6 @@ from apexbridge_trio.protocol.frames import (
     TaskAssign,
     TaskCancelled,
     TaskResult,
-    frame,
-    read_envelope,
 )
 from apexbridge_trio.protocol.vcp import VcpEnd, node_id_of
 

@@ -13,7 +13,7 @@ from apexbridge_trio.protocol.client import (
     nothing_to_stop,
     read_client_frame,
 )
-from apexbridge_trio.protocol.frames import FrameInvalid
+from apexbridge_trio.protocol.envelope import FrameInvalid
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,11 @@
-"""WebSocket frames of the node channel, Apex dialect: one object ``{"type", "data"}`` a frame.
+"""What a node may say: the frames of one direction, and what they are made of."""
 
-Names are camelCase on the wire and snake_case here. Unknown fields are ignored. Times are integer
-milliseconds since the epoch; durations carry their unit in the name, but for ``timeout`` of a task,
-which is in milliseconds as well.
-"""
-
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from apexbridge_trio.protocol.openai import Id
-
-T = TypeVar("T")
 
 # A model is offered no more than 128 tools; a node that has more is told so, and not cut in silence.
 MAX_TOOLS: Final = 256
@@ -24,13 +17,6 @@ Text = Annotated[str, Meta(max_length=4000)]
 Milliseconds = Annotated[float, Meta(ge=0, le=86_400_000)]
 
 NodeType = Literal["worker", "companion", "custom"]
-
-
-class Envelope(Struct):
-    """Any frame: what it is, and the rest unread."""
-
-    type: str
-    data: Raw = Raw(b"{}")
 
 
 class ToolSpec(Struct, rename="camel"):
@@ -221,199 +207,15 @@ class NodeUnregister(Struct, rename="camel"):
     reason: Text = ""
 
 
-class TaskAssign(Struct, rename="camel", kw_only=True, omit_defaults=True):
-    """The hub gives a node a task.
-
-    Attributes:
-        timeout: Milliseconds it was given when it was made.
-        remaining_ms: What is left of that now.
-        attempt: 1 for the first node it was given to.
-    """
-
-    frame: ClassVar[str] = "task_assign"
-
-    task_id: Id
-    node_id: str
-    tool_name: str
-    tool_args: Raw
-    timeout: int
-    remaining_ms: int
-    priority: int
-    attempt: int
-    capability: str | None = None
-    request_id: str | None = None
-    action: str | None = None
-    callback: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class TaskCancel(Struct, rename="camel"):
-    """The hub wants a task no more."""
-
-    frame: ClassVar[str] = "task_cancel"
-
-    task_id: Id
-    reason: str = ""
-
-
-class TaskResultAck(Struct, rename="camel", omit_defaults=True):
-    """The hub has a result, on its disk; `stale`: it has no effect."""
-
-    frame: ClassVar[str] = "task_result_ack"
-
-    task_id: Id
-    node_id: str
-    success: bool
-    timestamp: int
-    message: str = ""
-    stale: bool = False
-
-
-class NodeRegistered(Struct, rename="camel", omit_defaults=True):
-    """What became of a registration."""
-
-    frame: ClassVar[str] = "node_registered"
-
-    node_id: str | None
-    success: bool
-    message: str
-    code: str | None = None
-    hub_info: dict[str, Any] | None = None
-    heartbeat: dict[str, int] | None = None
-    resume: dict[str, list[str]] | None = None
-
-
-class HeartbeatAck(Struct, rename="camel", omit_defaults=True):
-    """The hub has heard a node."""
-
-    frame: ClassVar[str] = "heartbeat_ack"
-
-    node_id: str | None
-    success: bool
-    status: str
-    timestamp: int
-    message: str = ""
-
-
-class LlmResponseStream(Struct, rename="camel", omit_defaults=True):
-    """A piece of a model's answer; the last one is empty, and `done`."""
-
-    frame: ClassVar[str] = "llm_response_stream"
-
-    request_id: str
-    node_id: str
-    chunk: str
-    done: bool
-    timestamp: int
-    usage: dict[str, Any] | None = None
-
-
-class LlmResponse(Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """A model's whole answer, or why there is none; the end of every `LlmRequest`."""
-
-    frame: ClassVar[str] = "llm_response"
-
-    request_id: str
-    node_id: str
-    success: bool
-    stream: bool
-    timestamp: int
-    content: str | None = None
-    usage: dict[str, Any] | None = None
-    error: TaskFault | None = None
-
-
-class NodeUnregistered(Struct, rename="camel"):
-    """The hub knows that a node has left."""
-
-    frame: ClassVar[str] = "node_unregistered"
-
-    node_id: str
-    success: bool = True
-
-
-class ChannelError(Struct, rename="camel"):
-    """A frame was not taken, and why; the connection goes on."""
-
-    frame: ClassVar[str] = "error"
-
-    code: str
-    message: str
-
-
-class Drain(Struct):
-    """The hub is about to end: finish, and come back."""
-
-    frame: ClassVar[str] = "drain"
-
-
-class ConnectionAck(Struct, rename="camel"):
-    """The first frame of every channel."""
-
-    frame: ClassVar[str] = "connection_ack"
-
-    connection_id: str
-    server_id: str
-    message: str
-    timestamp: int
-
-
-_read_envelope: Final = msgspec.json.Decoder(Envelope).decode
-_encode: Final = msgspec.json.Encoder().encode
-
-
-class FrameInvalid(Exception):
-    """A frame that is none; `type` is what it said it is, as far as it could be read."""
-
-    def __init__(self, message: str, type_: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.type = type_
-
-
-def read_envelope(text: str | bytes) -> Envelope:
-    """Read what a frame is.
-
-    Raises:
-        FrameInvalid: It is not one JSON object with a type.
-    """
-    try:
-        return _read_envelope(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-        raise FrameInvalid(f"A frame is one JSON object with type and data: {fault}"[:300]) from None
-
-
-def read_data(kind: type[T], data: Raw) -> T:
-    """Read a frame's ``data``.
-
-    Raises:
-        FrameInvalid: Each fault with its field, joined by "; ".
-    """
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-        raise FrameInvalid("; ".join(_faults(kind, data)) or str(fault)[:300]) from None
-
-
-def _faults(kind: type[Any], data: Raw) -> list[str]:
-    """Look at each field by itself: a decoder stops at the first fault."""
-    try:
-        fields = msgspec.json.decode(data, type=dict[str, Raw])
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-        return [str(fault)[:300]]
-    found = []
-    for field in msgspec.structs.fields(kind):
-        if (value := fields.get(field.encode_name)) is None:
-            if field.required:
-                found.append(f"{field.encode_name} is missing")
-            continue
-        try:
-            msgspec.json.decode(value, type=field.type)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
-            found.append(f"{field.encode_name}: {fault}"[:300])
-    return found
-
-
-def frame(value: Any) -> bytes:
-    """Write a frame as UTF-8, never ASCII-escaped."""
-    return _encode({"type": value.frame, "data": value})
+FromNode = (
+    NodeRegister
+    | Heartbeat
+    | TaskResult
+    | TaskAccepted
+    | TaskProgress
+    | TaskCancelled
+    | LlmRequest
+    | LlmCancel
+    | NodeLog
+    | NodeUnregister
+)

@@ -15,10 +15,9 @@ from msgspec import Raw, Struct
 
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.protocol.channel import (
-    MOST_HELD,
-    MOST_HELD_BYTES,
     Event,
     ForwardedCallback,
+    Held,
     Ignored,
     Placeholders,
     Rejected,
@@ -125,8 +124,7 @@ class VcpEnd:
         self._name = fallback_name
         self._can_cancel = False
         self._tools: list[ToolSpec] = []
-        self._held: list[Event] = []
-        self._held_bytes = 0
+        self._held = Held()
 
     def receive(self, text: str | bytes) -> Event | None:
         """Take one frame; None: it is held until the registration is decided."""
@@ -139,11 +137,9 @@ class VcpEnd:
             self.state = "registering" if self.state != "registered" else self.state
             return value
         if self.state == "registering" and not isinstance(value, Ignored):
-            self._held_bytes += len(text)
-            if len(self._held) >= MOST_HELD or self._held_bytes > MOST_HELD_BYTES:
-                return Rejected(b"", "Too much came before the registration was decided.")
-            self._held.append(value)
-            return None
+            if self._held.hold(value, len(text)):
+                return None
+            return Rejected(b"", "Too much came before the registration was decided.")
         if self.state != "registered" and not isinstance(value, Ignored):
             return Rejected(b"", "The node has not registered.")
         return value
@@ -190,13 +186,12 @@ class VcpEnd:
     def admit(self, node_id: str, welcome: NodeRegistered) -> tuple[bytes, list[Event]]:  # noqa: ARG002  # see Dialect
         """Take the node in; the dialect has no word for it."""
         self.state, self.node_id = "registered", node_id
-        held, self._held, self._held_bytes = self._held, [], 0
-        return b"", held
+        return b"", self._held.take()
 
     def refuse(self, refusal: NodeRegistered) -> list[bytes]:  # noqa: ARG002  # as above
         """Do not take it in; the dialect has no word for it."""
         self.state = "refused" if self.state != "registered" else self.state
-        self._held, self._held_bytes = [], 0
+        self._held.take()
         return []
 
     def say(self, value: Any) -> bytes:

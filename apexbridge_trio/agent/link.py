@@ -23,9 +23,11 @@ import trio
 import trio_websocket
 
 from apexbridge_trio.agent.address import HubAddress
+from apexbridge_trio.agent.delivery import Delivery
 from apexbridge_trio.agent.ended import BROKEN, Ended, closed, refused
-from apexbridge_trio.agent.kept import SMALL_BYTES, Kept
+from apexbridge_trio.agent.kept import Kept
 from apexbridge_trio.agent.outbox import KeptResult, Outbox
+from apexbridge_trio.agent.pace import Pace
 from apexbridge_trio.agent.registration import first_of
 from apexbridge_trio.agent.socket import Connect, Ear, Unreachable, connect, refusal_of, upgrade
 from apexbridge_trio.config import Secret
@@ -46,11 +48,6 @@ from apexbridge_trio.protocol.frames import (
     TaskResultAck,
 )
 
-# Until the hub says what it wants: its own defaults.
-INTERVAL_S: Final = 10.0
-TIMEOUT_S: Final = 30.0
-_SHORTEST_S: Final = 0.1
-_LONGEST_S: Final = 600.0
 # A link that was registered for so long was a good one.
 HELD_S: Final = 10.0
 # For the hub's word that the node has left, and for the closing handshake.
@@ -110,6 +107,7 @@ class Link:
         self._make_beat = beat
         self._work = work
         self._kept = kept
+        self._delivery = Delivery(kept)
         self._on_state = on_state
         self._dial = dial
         self._end = NodeEnd()
@@ -120,13 +118,7 @@ class Link:
         self._registered_at: float | None = None
         self._is_partial = False
         self._is_pinging = False
-        # Results that were sent on this link, and their sizes.
-        self._unacknowledged: dict[str, int] = {}
-        # Not taken by the hub, and to be sent again with the next beat.
-        self._owed: set[str] = set()
-        self._interval_s = INTERVAL_S
-        self._timeout_s = TIMEOUT_S
-        self._hurry = trio.Event()
+        self._pace = Pace()
         self._answered = trio.Event()
         self._left = trio.Event()
         self._over = trio.Event()
@@ -165,7 +157,7 @@ class Link:
 
     def beat(self) -> None:
         """Give a sign of life at once: what it says has changed."""
-        self._hurry.set()
+        self._pace.hurry()
 
     def tell(self, said: Any) -> None:
         """Send a frame of a task's, if the hub has the node now."""
@@ -198,7 +190,7 @@ class Link:
         with trio.CancelScope() as silence:
             async with trio.open_nursery() as nursery:
                 self._socket = await upgrade(nursery, ear, self._address, self._key)
-                ear.heard = lambda: self._push_deadline(silence)
+                ear.heard = lambda: self._pace.push(silence)
                 ear.heard()
                 await self._serve()
                 if self._ended is not None and self._ended.is_ours:
@@ -206,10 +198,7 @@ class Link:
                         await self._socket.aclose()
                 nursery.cancel_scope.cancel(reason="the connection is over")
         if silence.cancelled_caught:
-            self._note(Ended(reason=f"the hub was silent for {self._timeout_s:g} s", held=self._held()))
-
-    def _push_deadline(self, silence: trio.CancelScope) -> None:
-        silence.deadline = trio.current_time() + self._timeout_s
+            self._note(Ended(reason=f"the hub was silent for {self._pace.timeout_s:g} s", held=self._held()))
 
     async def _serve(self) -> None:
         with self._scope:
@@ -233,18 +222,13 @@ class Link:
     def _held(self) -> bool:
         return self._registered_at is not None and trio.current_time() - self._registered_at >= HELD_S
 
-    def _largest(self) -> str:
-        """Return the task whose result the hub may find too large; a small one is never to blame."""
-        large = {task_id: size for task_id, size in self._unacknowledged.items() if size > SMALL_BYTES}
-        return max(large, key=lambda task_id: large[task_id], default="")
-
     async def _read(self) -> None:
         while True:
             try:
                 text = await self._socket.get_message()
             except trio_websocket.ConnectionClosed as end:
                 code, words = (end.reason.code, end.reason.reason) if end.reason else (BROKEN, None)
-                self._note(closed(code, words or "", held=self._held(), largest=self._largest()))
+                self._note(closed(code, words or "", held=self._held(), largest=self._delivery.largest()))
                 return
             self._hear(self._end.receive(text))
 
@@ -252,10 +236,9 @@ class Link:
         while True:
             entry = await self._outbox.next()
             if isinstance(entry, KeptResult):
-                result = await self._kept.load(entry.task_id)
+                result = await self._delivery.load(entry.task_id)
                 if result is None:
                     continue
-                self._unacknowledged[entry.task_id] = len(memoryview(result.result))
                 result.node_id = self._end.node_id
                 entry = self._end.end_task(result)
             try:
@@ -267,20 +250,13 @@ class Link:
         while True:
             if self.is_registered:
                 self._outbox.post_beat(self._end.say(self._make_beat()))
-                self._send_owed()
+                for task_id in self._delivery.take_owed():
+                    self.deliver(task_id)
             elif not self._is_pinging:
                 # The hub knows of no node yet that could have a heartbeat. A task of its own, since a
                 # send that is cancelled may leave half of a frame behind.
                 nursery.start_soon(self._ping, name="ping")
-            with trio.move_on_after(self._interval_s):
-                await self._hurry.wait()
-            self._hurry = trio.Event()
-
-    def _send_owed(self) -> None:
-        owed, self._owed = self._owed, set()
-        for task_id in sorted(owed):
-            if task_id in self._kept:
-                self.deliver(task_id)
+            await self._pace.wait()
 
     async def _await_answer(self) -> None:
         with trio.move_on_after(REGISTER_S):
@@ -310,10 +286,9 @@ class Link:
             case TaskCancel():
                 self._work.cancel(said.task_id, said.reason)
             case TaskResultAck(success=True):
-                self._unacknowledged.pop(said.task_id, None)
-                self._kept.drop(said.task_id)
+                self._delivery.acknowledged(said.task_id)
             case TaskResultAck():
-                self._owed.add(said.task_id)
+                self._delivery.not_taken(said.task_id)
                 log.warning("the hub has not taken a result", task=said.task_id, reason=said.message)
             case Drain():
                 log.info("the hub is about to end")
@@ -327,9 +302,9 @@ class Link:
     def _on_registered(self, said: NodeRegistered) -> None:
         self._answered.set()
         if not said.success:
-            self._onrefused(said)
+            self._on_refused(said)
             return
-        self._take_pace(said.heartbeat or {})
+        self._pace.take(said.heartbeat or {})
         if self._registered_at is None:
             self._registered_at = trio.current_time()
             for task_id in self._kept:
@@ -343,19 +318,12 @@ class Link:
             self._is_partial = False
             self.register()
 
-    def _onrefused(self, said: NodeRegistered) -> None:
+    def _on_refused(self, said: NodeRegistered) -> None:
         if said.code == DUPLICATE:
             log.warning("another agent is registered with this node's id; waiting until it leaves")
             self._on_state("refused")
         else:
             self._note(Ended(reason=f"the hub refuses this node: {said.message}", is_slow=True))
-
-    def _take_pace(self, heartbeat: dict[str, int]) -> None:
-        interval_s = heartbeat.get("intervalMs", 0) / 1000 or self._interval_s
-        timeout_s = heartbeat.get("timeoutMs", 0) / 1000 or 3 * interval_s
-        self._interval_s = min(max(interval_s, _SHORTEST_S), _LONGEST_S)
-        # Two signs of life fit into the patience of either end.
-        self._timeout_s = min(max(timeout_s, 2 * self._interval_s), 3 * _LONGEST_S)
 
 
 def _first(group: BaseExceptionGroup[T]) -> T:

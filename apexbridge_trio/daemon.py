@@ -38,7 +38,6 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from msgspec.structs import replace
 
 from apexbridge_trio import __version__
 from apexbridge_trio.activation import passed_sockets
@@ -144,9 +143,8 @@ async def _serve(
 
 def _limits_of(hub: Hub) -> ServingLimits:
     """Return what peers may take by the config of now."""
-    # Each channel bounds its frames itself; the server must not stand below the largest of a node.
-    frame = max(ServingLimits().max_message_bytes, hub.config.nodes.max_frame_bytes)
-    return replace(ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S), max_message_bytes=frame)
+    frame_bytes = hub.config.nodes.max_frame_bytes
+    return ServingLimits.of(hub.limiter.limits, grace_s=LAST_WORDS_S, frame_bytes=frame_bytes)
 
 
 def _call_back_at(hub: Hub, addresses: list[Address]) -> None:

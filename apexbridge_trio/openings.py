@@ -2,8 +2,8 @@
 
 A key that is worth nothing any more must not go on through what it has opened before. So the edge opens
 each request and each WebSocket here, around all that is done for it, and whoever knows a gentler end than
-being cut says so (`Opening.end`). Who asks is known only later than that, and is looked up when it matters:
-ending what a key has open looks at all there is, which is as many as there are connections, and is rare.
+being cut says so (`Opening.end`). Who asks is known only later than that, and is said here too: ending what
+a key has open looks at all there is, which is as many as there are connections, and is rare.
 """
 
 from collections import Counter
@@ -24,6 +24,7 @@ class Opening:
     """One request or connection; a context manager around all that is done for it, once.
 
     Attributes:
+        principal: Who has opened it; None until that is known.
         end: Ends it, without waiting, and is told why. It is cut after `LAST_WORDS_S` all the same.
             None: there is no gentler end than being cut, at once.
         gone: Set when the block is left, from when somebody ends it.
@@ -32,21 +33,15 @@ class Opening:
         KeyEnded: On leaving: it was cut.
     """
 
-    __slots__ = ("_openings", "_reason", "_scope", "_who", "end", "gone")
+    __slots__ = ("_openings", "_reason", "_scope", "end", "gone", "principal")
 
-    def __init__(self, openings: "Openings", who: Callable[[], Principal | None]) -> None:
+    def __init__(self, openings: "Openings") -> None:
         self._openings = openings
-        self._who = who
+        self.principal: Principal | None = None
         self._scope = trio.CancelScope()
         self._reason = ""
         self.end: Callable[[str], object] | None = None
         self.gone: trio.Event | None = None
-
-    @property
-    def principal_id(self) -> str | None:
-        """Who has opened it, once that is known."""
-        who = self._who()
-        return who.id if who is not None else None
 
     def stop(self, reason: str) -> trio.Event:
         """End it; returns what is set once it is gone. A second time changes nothing."""
@@ -91,15 +86,18 @@ class Openings:
     def __len__(self) -> int:
         return len(self.open_now)
 
-    def of(self, who: Callable[[], Principal | None]) -> Opening:
-        """Return an opening, to be entered at once; `who` tells whose it is when asked."""
-        return Opening(self, who)
+    def new(self) -> Opening:
+        """Return an opening, to be entered at once."""
+        return Opening(self)
 
     def counts(self) -> Counter[str]:
         """Return how many each principal has open, by its id."""
-        return Counter(found for one in self.open_now if (found := one.principal_id) is not None)
+        return Counter(one.principal.id for one in self.open_now if one.principal is not None)
 
     def stop(self, principal_id: str, reason: str, *, but: Opening | None = None) -> list[trio.Event]:
         """End all that somebody has open, but for one; returns what is set when each is gone."""
-        theirs = [one for one in self.open_now if one.principal_id == principal_id and one is not but]
-        return [one.stop(reason) for one in theirs]
+        return [
+            one.stop(reason)
+            for one in tuple(self.open_now)
+            if one.principal is not None and one.principal.id == principal_id and one is not but
+        ]

@@ -479,11 +479,11 @@ def test_too_many_keys_are_refused(tmp_path, monkeypatch):
 
 
 async def test_an_opening_is_cut_or_ends_itself(autojump_clock):
-    openings, who = Openings(), Principal("anne")
+    openings = Openings()
 
     async def held(end: Callable[[str], object] | None, for_s: float) -> str:
-        opening = openings.of(lambda: who)
-        opening.end = end
+        opening = openings.new()
+        opening.principal, opening.end = Principal("anne"), end
         try:
             with opening:
                 await trio.sleep(for_s)

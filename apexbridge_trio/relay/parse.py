@@ -74,6 +74,10 @@ class ResponseParse:
         self._pieces.clear()
         return body
 
+    def close(self) -> None:
+        """Take nothing more. The parser holds what it calls: left alone, both wait for the collector."""
+        del self._parser
+
     def _break(self, how: str, cause: Exception | None = None) -> NoReturn:
         raise UpstreamBroken(f"Upstream {self._name} {how}.") from cause
 

@@ -95,6 +95,10 @@ class RelayResponse:
         """Whether the connection is ready for another request: all was sent, all was read."""
         return self._parse.is_reusable and self._connection.is_writable
 
+    def close(self) -> None:
+        """Be done with; what was not received by now is lost."""
+        self._parse.close()
+
     async def receive(self) -> bytes:
         """Return the next bytes of the body, as many as one read brought; `b""` once it is complete.
 
@@ -191,6 +195,7 @@ class RelayPool:
             yield response
         finally:
             self._release(connection, is_reusable=response.is_reusable)
+            response.close()
 
     def close(self) -> None:
         """Close all idle connections; those in use are closed when their blocks are left."""
@@ -220,6 +225,7 @@ class RelayPool:
             await response.begin(request)
         except BaseException:  # nothing is handled: whatever ends it, Cancelled too, closes the socket
             connection.close()
+            response.close()
             raise
         return response
 

@@ -20,7 +20,7 @@ is bounded by the phase the connection is in:
     LINGER   the peer to hang up            5 s, 30 s in all     end
 
 Rules: nothing in the reader's path suspends but the read itself; a connection's faults end in its
-own `run`; a request's faults end in its own `Call`.
+own `run`; a request's faults end in its own task.
 """
 
 from apexbridge_trio.serving.address import Address

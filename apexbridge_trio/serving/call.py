@@ -1,4 +1,4 @@
-"""One call of the app, and what stands where Hypercorn has its task group."""
+"""One call of the app with its inbox, and what stands where Hypercorn has its task group."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -22,26 +22,27 @@ LEAVE_S: Final = 1.0
 MESSAGE_COST_BYTES: Final = 256
 
 
-class Call:
-    """The app at work on one request or WebSocket, with its inbox.
+class Inbox:
+    """What the peer of one request or WebSocket has said, for the app at work on it.
 
-    The inbox is bounded by who fills it: a body by the body limit, a WebSocket by what `put` says is
+    It is bounded by who fills it: a body by the body limit, a WebSocket by what `put` says is
     unread. Cancellation: a disconnect is a message like any other, after what is unread of a
     WebSocket and instead of what is unread of a body.
+
+    It knows neither the app nor who fills it, so that nothing of a request holds itself: what has been
+    answered is gone at once, and the collector, which stops everybody, finds nothing to do.
+
+    Attributes:
+        running: Around the app; ends it when it does not take that its peer is gone.
     """
 
-    def __init__(
-        self, app: ASGIApp, scope: Scope, send: Callable[[Any], Awaitable[None]], on_fault: OnFault
-    ) -> None:
-        self._app = app
-        self._asgi_scope = scope
-        self._send = send
-        self._on_fault = on_fault
+    def __init__(self, kind: str) -> None:
+        self._is_http = kind == "http"
         self._unread: deque[Message] = deque()
         self._unread_bytes = 0
         self._gone: Message | None = None
         self._arrival = trio.Event()
-        self._running = trio.CancelScope()
+        self.running = trio.CancelScope()
 
     async def put(self, message: Any) -> int:
         """Add a message without waiting, and return how many bytes are unread."""
@@ -62,24 +63,15 @@ class Call:
             message = self._unread.popleft()
             self._unread_bytes -= _cost_bytes(message)
             return message
-        self._running.deadline = inf
+        self.running.deadline = inf
         await checkpoint()  # an app that asks again and again stops nobody else
         assert self._gone is not None
         return self._gone
 
-    async def run(self) -> None:
-        """Run the app to its end, however it comes, and say so to the protocol."""
-        with self._running:
-            try:
-                await self._app(self._asgi_scope, self.receive, self._send)
-            except* Exception as crash:  # noqa: BLE001 - the trust boundary of a request
-                self._on_fault("request", crash)
-        await self._send(None)
-
     def _leave(self, message: Message) -> None:
         self._gone = message
-        self._running.deadline = trio.current_time() + LEAVE_S
-        if self._asgi_scope["type"] == "http":
+        self.running.deadline = trio.current_time() + LEAVE_S
+        if self._is_http:
             self._unread.clear()
 
 
@@ -98,6 +90,18 @@ class Calls:
         self, app: ASGIApp, _config: object, scope: Scope, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[int]]:
         """Start the app on a scope, and return what puts messages into its inbox."""
-        call = Call(app, scope, send, self._on_fault)
-        self._nursery.start_soon(call.run, name=f"{scope['type']} {scope['path']}")
-        return call.put
+        inbox = Inbox(scope["type"])
+        name = f"{scope['type']} {scope['path']}"
+        self._nursery.start_soon(self._run, app, scope, inbox, send, name=name)
+        return inbox.put
+
+    async def _run(
+        self, app: ASGIApp, scope: Scope, inbox: Inbox, send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Run the app to its end, however it comes, and say so to the protocol."""
+        with inbox.running:
+            try:
+                await app(scope, inbox.receive, send)
+            except* Exception as crash:  # noqa: BLE001 - the trust boundary of a request
+                self._on_fault("request", crash)
+        await send(None)

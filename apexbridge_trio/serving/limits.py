@@ -1,9 +1,12 @@
 """How much a peer may take, and for how long it is waited for."""
 
-import msgspec
+from typing import Final
+
 from msgspec import Struct
 
 from apexbridge_trio.config import Limits
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024  # contract §2: max_frame_bytes of a node
 
 
 class ServingLimits(Struct, frozen=True):
@@ -30,14 +33,26 @@ class ServingLimits(Struct, frozen=True):
     idle_timeout_s: float = 75.0
     send_timeout_s: float = 20.0
     connections_per_address: int = 0
-    max_message_bytes: int = 16 * 1024 * 1024  # contract §2: max_frame_bytes of a node
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     max_messages_per_s: int = 1000
     ping_interval_s: float = 20.0  # contract §2
     grace_s: float = 5.0
 
     @classmethod
-    def of(cls, limits: Limits, *, grace_s: float) -> "ServingLimits":
-        """Return the bounds that a configuration gives to a server."""
-        known = {field.name for field in msgspec.structs.fields(cls)}
-        chosen = {name: value for name, value in msgspec.structs.asdict(limits).items() if name in known}
-        return cls(**chosen, grace_s=grace_s)
+    def of(cls, limits: Limits, *, grace_s: float, frame_bytes: int) -> "ServingLimits":
+        """Return the bounds that a configuration gives to a server.
+
+        Args:
+            limits: The configuration's.
+            grace_s: See above.
+            frame_bytes: The largest frame of any channel, which bounds its frames itself.
+        """
+        return cls(
+            **{name: getattr(limits, name) for name in _CONFIGURED},
+            max_message_bytes=max(MAX_MESSAGE_BYTES, frame_bytes),
+            grace_s=grace_s,
+        )
+
+
+# Each request asks for its bounds, so what they are is not looked up each time.
+_CONFIGURED: Final = tuple(name for name in ServingLimits.__struct_fields__ if hasattr(Limits, name))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
-from msgspec import UNSET, Struct, field
+from msgspec import Struct, field
 
 from apexbridge_trio.errors import ApexError, InternalFault, MethodNotAllowed
 from apexbridge_trio.identity import Principal
@@ -28,8 +28,7 @@ class Arrival(Struct):
     Attributes:
         request_id: On every reply and log line; a chat may choose its own in the body.
         is_local: The peer is on this machine, with no proxy between.
-        opening: How it is ended when its key is; set by who serves it.
-        principal: Who asks; none on the open paths without a key.
+        opening: Around all that is done for it; holds who asks, and how it is ended when their key is.
         notes: What the log line says beside the common fields.
         outcome: How it ended, in one word, where the status does not say it.
         limited: Headers that say how it stands with its limits.
@@ -40,7 +39,7 @@ class Arrival(Struct):
     request_id: str
     is_local: bool
     asgi_send: Send
-    principal: Principal | None = None
+    opening: Opening
     started: float = field(default_factory=trio.current_time)
     status: int = 0
     bytes_sent: int = 0
@@ -49,19 +48,22 @@ class Arrival(Struct):
     first_event: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     limited: list[tuple[bytes, bytes]] = field(default_factory=list)
-    opening: Opening = UNSET  # type: ignore[assignment]  # until `opened`, which comes first
 
-    def opened(self, openings: Openings) -> Opening:
-        """Return what is around all that is done for it, to be entered at once."""
-        self.opening = openings.of(lambda: self.principal)
-        return self.opening
+    @property
+    def principal(self) -> Principal | None:
+        """Who asks; none on the open paths without a key."""
+        return self.opening.principal
+
+    @principal.setter
+    def principal(self, who: Principal | None) -> None:
+        self.opening.principal = who
 
     @classmethod
-    def of(cls, scope: Scope, send: Send) -> "Arrival":
+    def of(cls, scope: Scope, send: Send, openings: Openings) -> "Arrival":
         """Read who comes, and with which id."""
         asked = header(scope, b"x-request-id")
         request_id = asked if asked and is_sane(asked) else new_id("req")
-        return cls(scope, request_id, _is_local(scope), send)
+        return cls(scope, request_id, _is_local(scope), send, openings.new())
 
     @property
     def address(self) -> str:

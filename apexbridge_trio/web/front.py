@@ -42,7 +42,8 @@ class Front:
         if scope["type"] == "lifespan":
             await self._api(scope, receive, send)
             return
-        arrival = Arrival.of(scope, _as_http(send) if scope["type"] == "websocket" else send)
+        answer = _as_http(send) if scope["type"] == "websocket" else send
+        arrival = Arrival.of(scope, answer, self._hub.openings)
         if self._hub.tracer is not None:
             came_with(header(scope, b"traceparent"), header(scope, b"tracestate"))
         try:
@@ -55,7 +56,7 @@ class Front:
 
     async def _serve(self, arrival: Arrival, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with boundary(arrival), arrival.opened(self._hub.openings):
+            with boundary(arrival), arrival.opening:
                 if scope["type"] == "websocket":
                     with self._hub.measures.socket(channel_of(scope["path"])):
                         await channel(self._hub, arrival, receive, send)

@@ -2,6 +2,7 @@
 
 import trio
 
+from apexbridge_trio.openings import Openings
 from apexbridge_trio.protocol.sse import DONE, KEEP_ALIVE
 from apexbridge_trio.web.arrival import Arrival
 from apexbridge_trio.web.streaming import EventReply
@@ -18,7 +19,7 @@ async def test_no_sign_of_life_comes_after_the_end(autojump_clock):
         if message == {"type": "http.response.body", "body": b""}:
             await taken.wait()  # a client that reads no more, with the kernel's buffers full
 
-    reply = EventReply(Arrival.of(SCOPE, send), keepalive_s=10)
+    reply = EventReply(Arrival.of(SCOPE, send, Openings()), keepalive_s=10)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reply.keep_alive)
         await trio.sleep(15)

@@ -5,7 +5,6 @@ leads elsewhere a moment later (DNS rebinding) leads nowhere. Redirects are neve
 status counts; its body is not read, however long it is.
 """
 
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 from urllib.parse import quote, urlsplit
@@ -19,6 +18,8 @@ from apexbridge_trio.config import Trigger
 from apexbridge_trio.errors import ConfigInvalid, Forbidden, UpstreamError
 from apexbridge_trio.protocol.signature import sign_webhook
 from apexbridge_trio.relay import Connect, RelayPool
+from apexbridge_trio.relay.route import PORTS
+from apexbridge_trio.triggers.names import Names, NamesBusy, NameSilent
 from apexbridge_trio.upstream.faults import retry_after_s
 
 # For one attempt, whatever the other side does; Standard Webhooks recommends 15 to 30 seconds.
@@ -27,8 +28,10 @@ SEND_S: Final = 15.0
 PAUSES_S: Final = (5.0, 30.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
 # Who asks for more patience than that is asked again after a day all the same.
 MOST_PATIENCE_S: Final = 86_400.0
-# Of a name's addresses, so many are tried.
+# Of a name's addresses, so many are tried, each but the last for so long: a home whose IPv6 leads nowhere has
+# such an address first.
 MOST_TRIED: Final = 4
+DIAL_S: Final = 2.5
 
 Word = Literal["taken", "again", "refused", "gone"]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -48,26 +51,16 @@ class Answer(Struct, frozen=True):
     wait_s: float = 0.0
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """Return a host's addresses.
-
-    Raises:
-        OSError: It has none.
-    """
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class Webhooks:
     """Sends webhooks.
 
     Args:
-        resolve: Finds a host's addresses.
+        resolve: Finds a host's addresses; None: by `Names`.
         dial: Opens TCP to an address.
     """
 
-    def __init__(self, resolve: Resolve = resolve, dial: Connect = trio.open_tcp_stream) -> None:
-        self.resolve = resolve
+    def __init__(self, resolve: Resolve | None = None, dial: Connect = trio.open_tcp_stream) -> None:
+        self.resolve = resolve or Names().resolve
         self.dial = dial
 
     async def send(self, trigger: Trigger, message_id: str, body: bytes, now: float) -> Answer:
@@ -88,6 +81,9 @@ class Webhooks:
                 return await self._ask(trigger, _headers(trigger, message_id, body, now), body)
         except trio.TooSlowError:
             return Answer("again", f"{host} did not answer within {SEND_S:g} s")
+        except OSError as fault:  # of the lookup; what opens connections has words of its own
+            known = fault if isinstance(fault, NamesBusy | NameSilent) else "its host name is not known"
+            return Answer("again", f"{host} can not be reached: {known}")
         except (Forbidden, ConfigInvalid) as fault:
             return Answer("refused", fault.message)
         except UpstreamError as fault:
@@ -97,35 +93,39 @@ class Webhooks:
     async def _ask(self, trigger: Trigger, headers: list[tuple[bytes, bytes]], body: bytes) -> Answer:
         parts = urlsplit(trigger.url)
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
+        addresses = await self._looked_at(trigger, parts.hostname or "", parts.port or PORTS[parts.scheme])
         pool = RelayPool(
             f"{parts.scheme}://{parts.netloc}",
             name=trigger.name,
             connect_timeout_s=SEND_S,
             idle_timeout_s=SEND_S,
-            connect=self._door(trigger),
+            connect=self._door(addresses),
             max_idle=0,
         )
         async with pool.open(b"POST", path.encode("ascii"), headers, body) as response:
             return read_status(parts.hostname or "", response.status, retry_after_s(response.headers) or 0.0)
 
-    def _door(self, trigger: Trigger) -> Connect:
-        allowed = {host.lower() for host in trigger.allow_private}
+    async def _looked_at(self, trigger: Trigger, host: str, port: int) -> list[str]:
+        """Return where a host's name leads, once that may be gone to."""
+        addresses = await self.resolve(host.encode("idna").decode("ascii"), port)
+        allowed = {one.lower() for one in trigger.allow_private}
+        if host.lower() not in allowed and not all(map(is_public, addresses)):
+            raise Forbidden(f"{host} leads to a private address, and is not in allow_private")
+        return addresses[:MOST_TRIED]
 
-        async def connect(host: str, port: int) -> trio.abc.Stream:
-            addresses = await self.resolve(host, port)
-            if host.lower() not in allowed and not all(map(is_public, addresses)):
-                raise Forbidden(f"{host} leads to a private address, and is not in allow_private")
-            return await self._first(addresses[:MOST_TRIED], port)
+    def _door(self, addresses: list[str]) -> Connect:
+        """Return what connects to what was looked at, whatever the name leads to by then."""
+
+        async def connect(_host: str, port: int) -> trio.abc.Stream:
+            for address in addresses[:-1]:
+                try:
+                    with trio.move_on_after(DIAL_S):
+                        return await self.dial(address, port)
+                except OSError:
+                    continue  # the next may be reached; what the last one says is told
+            return await self.dial(addresses[-1], port)
 
         return connect
-
-    async def _first(self, addresses: list[str], port: int) -> trio.abc.Stream:
-        for address in addresses[:-1]:
-            try:
-                return await self.dial(address, port)
-            except OSError:
-                continue  # the next may be reached; what the last one says is told
-        return await self.dial(addresses[-1], port)
 
 
 def read_status(host: str, status: int, wait_s: float) -> Answer:

@@ -355,6 +355,24 @@ async def test_a_name_that_nobody_knows_and_a_host_that_is_away_are_tried_again(
         assert (waiting(world), len(other.asked), told(world)) == (0, 1, [])
 
 
+async def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """A home whose IPv6 leads nowhere has such an address first, for each name."""
+    async with hooked(tmp_path) as (world, other):
+
+        async def dial(address: str, port: int) -> trio.abc.Stream:
+            if ":" in address:
+                await trio.sleep_forever()
+            return await other.dial(address, port)
+
+        other.names = [["2606:4700::1", "2606:4700::2", "2606:4700::3", PUBLIC]]
+        world.hub.triggers.firings.webhooks = Webhooks(other.resolve, dial)
+        node(world, "offline")
+        await trio.sleep(SEND_S)
+        assert (waiting(world), len(other.asked), told(world)) == (0, 1, [])
+
+
 async def test_it_can_be_stopped_while_it_is_sent(tmp_path: Path, autojump_clock: Any) -> None:
     async def hang(stream: MemoryStream) -> None:
         await trio.sleep(5)

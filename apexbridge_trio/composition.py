@@ -118,6 +118,7 @@ def open_hub(
             log.warning("plugin is limited", plugin=name, reason=note)
         upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
         embedded = IntentModel(plugins)
+        audit = Audit(store, written, journal, now=now)
         settings = Settings(
             file or ConfigFile(None, state, {}),
             Snapshot(config, ModelTable(config.models, upstreams, embedded), source or Source(None), 0),
@@ -129,6 +130,8 @@ def open_hub(
             now=now,
         )
         stack.callback(settings.close)
+        settings.noting = partial(note_change, audit)
+        settings.begin()
         pendings = _pendings(config, state, store, written, journal, clock)
         nodes = _nodes(config, flights, journal, store, written, pendings, settings, clock)
         notices = Notices(store, written, journal, events := Events())
@@ -148,7 +151,7 @@ def open_hub(
         )
         triggers.firings.clock = clock
         limiter = Limiter(config.limits)
-        keys, openings, audit = Keys(store, now=now), Openings(), Audit(store, written, journal, now=now)
+        keys, openings = Keys(store, now=now), Openings()
         switches = Switches(plugins, flights, audit, PluginRows(written))
         keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
         hub = Hub(
@@ -181,7 +184,6 @@ def open_hub(
             lambda: settings.current, hub.toolbox, partial(_may_act, keys), limiter, events
         )
         settings.follow(partial(configure, hub))
-        settings.noting = partial(note_change, audit)
         settings.changed = partial(tell_change, hub)
         settings.refused = partial(tell_refusal, hub)
         yield hub

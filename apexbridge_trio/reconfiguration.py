@@ -62,7 +62,7 @@ def configure(hub: Hub, before: Config, after: Config) -> None:
         )
 
 
-_ACTORS: Final = {"edit": FILE, "signal": SIGNAL}
+_ACTORS: Final = {"edit": FILE, "start": FILE, "signal": SIGNAL}
 
 
 def note_change(audit: Audit, change: Change) -> Callable[[], None]:
@@ -70,7 +70,9 @@ def note_change(audit: Audit, change: Change) -> Callable[[], None]:
     of = change.origin
     by = _ACTORS.get(of.kind) or Actor(of.principal_id, of.address, of.tenant_id, of.family_id, of.request_id)
     action: Action = "config.rolled_back" if change.origin.kind == "rollback" else "config.changed"
-    return partial(audit.write, audit.line(action, change.revision, by, after=change.applied))
+    # What has changed while no hub ran can not be told: the history keeps no secrets to compare with.
+    after = {"foundAt": "start"} if of.kind == "start" else change.applied
+    return partial(audit.write, audit.line(action, change.revision, by, after=after))
 
 
 def tell_change(hub: Hub, change: Change) -> None:

@@ -85,7 +85,8 @@ def _check_upstream(upstream: Upstream, place: Place, fault: Fault) -> None:
 
 
 def _check_mcp(server: Mcp, place: Place, fault: Fault) -> None:
-    _check_url(server.url, (*place, "url"), fault)
+    # Its query stays as it is: many a server takes its key there.
+    _check_url(server.url, (*place, "url"), fault, may_ask=True)
     if bool(server.command) is bool(server.url):
         fault(place, "a server has a command or a url, one of the two")
     if server.command and (server.api_key_file or server.api_key_env):
@@ -133,7 +134,7 @@ def _check_network(network: str, place: Place, fault: Fault) -> None:
         fault(place, f"expected an address or a network as 10.0.0.0/8, got {network!r}")
 
 
-def _check_url(url: str, place: Place, fault: Fault) -> None:
+def _check_url(url: str, place: Place, fault: Fault, *, may_ask: bool = False) -> None:
     """Check an http or https address; it is not shown, as it may hold a password."""
     if not url:
         return
@@ -146,5 +147,7 @@ def _check_url(url: str, place: Place, fault: Fault) -> None:
         fault(place, "expected an address like https://host:port/path")
     elif "@" in parts.netloc:
         fault(place, "no name and password in an address: they would be shown")
-    elif parts.query or parts.fragment:
+    elif may_ask and "#" in url:
+        fault(place, "no # in an address")
+    elif not may_ask and (parts.query or parts.fragment):
         fault(place, "no ? and no # in an address: paths are added to it")

@@ -4,12 +4,13 @@ tomlkit (0.15) keeps a text's form, but its arrays of tables have many corners. 
 read again by another reader, and compared with what was meant; see `edited`.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from apexbridge_trio.config.lines import Place, written
-from apexbridge_trio.config.load import without_path
+from apexbridge_trio.config.load import ADDRESSED, without_path
 from apexbridge_trio.errors import ConfigRefused
 from apexbridge_trio.redaction import MASK, redact
 
@@ -32,7 +33,7 @@ def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
     try:
         document = tomlkit.parse(text)
         _become(document, before, after)
-        result = document.as_string()
+        result = _with_ends_of(text, document.as_string())
         is_right = without_empty(tomllib.loads(result)) == without_empty(after)
     except _unfit():
         is_right = False
@@ -41,6 +42,12 @@ def edited(text: str, before: dict[str, Any], after: dict[str, Any]) -> str:
             "The hub can not write this change into the file and keep its form; edit the file by hand."
         )
     return result
+
+
+def _with_ends_of(text: str, result: str) -> str:
+    """Return a result with the line ends of a text whose lines all end alike; tomlkit adds its own."""
+    is_other_system = text.count("\r\n") == text.count("\n") > 0
+    return re.sub(r"(?<!\r)\n", "\r\n", result) if is_other_system else result
 
 
 def _unfit() -> tuple[type[Exception], ...]:
@@ -61,7 +68,7 @@ def without_empty(value: Any) -> Any:
 
 
 def masked(text: str) -> tuple[str, list[str]]:
-    """Return a text to be kept, without headers' values, webhooks' addresses and what is known to be secret.
+    """Return a text to be kept, without headers' values, addresses that may be keys, and known secrets.
 
     Returns:
         The text, and where others than those two were masked: they can not be filled in again. A text
@@ -90,11 +97,20 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
             {**one, "headers": dict.fromkeys(one["headers"], MASK)} if one.get("headers") else one
             for one in shown["upstreams"]
         ]
-    if "triggers" in shown:
-        shown["triggers"] = [
-            {**one, "url": without_path(one["url"])} if one.get("url") else one for one in shown["triggers"]
-        ]
+    for place in ADDRESSED:
+        shown = _with_hosts(shown, place)
     return shown
+
+
+def _with_hosts(values: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    """Return values whose entries at a place have addresses without paths."""
+    key, *inner = place
+    if key not in values:
+        return values
+    if inner:
+        return {**values, key: _with_hosts(values[key], tuple(inner))}
+    entries = [{**one, "url": without_path(one["url"])} if one.get("url") else one for one in values[key]]
+    return {**values, key: entries}
 
 
 def _with_masks(text: str) -> str:
@@ -104,9 +120,13 @@ def _with_masks(text: str) -> str:
     for entry in document.get("upstreams", ()):
         for name in entry.get("headers", ()):
             entry["headers"][name] = MASK
-    for entry in document.get("triggers", ()):
-        if entry.get("url"):
-            entry["url"] = without_path(entry["url"])
+    for *above, key in ADDRESSED:
+        table = document
+        for name in above:
+            table = table.get(name, {})
+        for entry in table.get(key, ()):
+            if entry.get("url"):
+                entry["url"] = without_path(entry["url"])
     return document.as_string()  # type: ignore[no-any-return]
 
 

@@ -1,15 +1,17 @@
 """The config file as the hub finds it, and writes it: whole or not at all.
 
-A write is a new file beside the old one, synced, with its mode and owner, and renamed onto it. A
-symbolic link stays one: what it leads to is replaced. Between the last look and the rename there is
-a moment in which an edit by hand would be lost; no file system offers a way to close it.
+A write is a new file beside the old one, synced, with its mode, owner and extended attributes (lists of
+who may read it are among these), and renamed onto it. A symbolic link stays one: what it leads to is
+replaced. A file with several names (hard links) is not written: it would be another one under each.
+Between the last look and the rename there is a moment in which an edit by hand would be lost; no file
+system offers a way to close it.
 """
 
 import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from errno import EACCES, EBUSY, EPERM, EROFS
+from errno import EACCES, EBUSY, ENODATA, ENOTSUP, EPERM, EROFS
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -141,7 +143,8 @@ class ConfigFile:
             BodyTooLarge: It would be larger than a config may be.
         """
         head = _BOM if before.data.startswith(_BOM) else b""
-        data = head + (text if before.path else HEAD + text).encode()
+        is_to_be_explained = before.path is None and not text.startswith(HEAD)
+        data = head + (HEAD + text if is_to_be_explained else text).encode()
         if len(data) > MAX_FILE_BYTES:
             raise BodyTooLarge(f"The config would be larger than {MAX_FILE_BYTES} bytes.")
         try:
@@ -156,12 +159,12 @@ class ConfigFile:
     def _replace(self, before: Source, data: bytes) -> None:
         # Where there is no file yet, it is made in the state directory.
         target = (before.path or self._state / FILE).resolve()
-        mode, owner = _kept_of(target) if before.path else (0o600, None)
+        kept = _kept_of(target) if before.path else _Kept(0o600)
         fresh = target.with_name(f".{target.name}.new")
         with suppress(FileNotFoundError):
             fresh.unlink()  # of a hub that was killed in the middle
         try:
-            _write(fresh, data, mode, owner)
+            _write(fresh, data, kept)
             self._compare(before, target)
             fresh.replace(target)
         except BaseException:  # nothing is handled: the file is as it was, and nothing lies beside it
@@ -175,19 +178,54 @@ class ConfigFile:
             raise ConfigStale("The config file was edited by hand meanwhile; look at it, and try again.")
 
 
-def _write(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+class _Kept(Struct, frozen=True):
+    """What a file keeps when it is replaced.
+
+    Attributes:
+        owner: User and group, if that is not the hub itself.
+    """
+
+    mode: int
+    owner: tuple[int, int] | None = None
+    attributes: Mapping[str, bytes] = {}
+
+
+def _write(path: Path, data: bytes, kept: _Kept) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode)
+        if kept.owner is not None:
+            os.fchown(descriptor, *kept.owner)
+        os.fchmod(descriptor, kept.mode)
+        # After the mode, which would change the mask of an access list.
+        for name, value in kept.attributes.items():
+            _set_attribute(descriptor, name, value)
         os.fsync(descriptor)
 
 
-def _kept_of(target: Path) -> tuple[int, tuple[int, int] | None]:
-    """Return the mode a file keeps, and its owner if that is somebody else.
+def _set_attribute(descriptor: int, name: str, value: bytes) -> None:
+    """Give a file an attribute of the one before; a label that the system itself sets is left to it."""
+    try:
+        os.setxattr(descriptor, name, value)
+    except OSError as fault:
+        if not name.startswith("security.") or fault.errno not in {EPERM, EACCES, ENOTSUP}:
+            raise
+
+
+def _attributes_of(target: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    try:
+        for name in os.listxattr(target):
+            found[name] = os.getxattr(target, name)
+    except OSError as fault:
+        if fault.errno not in {ENOTSUP, ENODATA}:  # a file system that has none; one that went meanwhile
+            raise
+    return found
+
+
+def _kept_of(target: Path) -> _Kept:
+    """Return what a file keeps.
 
     Raises:
         ConfigReadOnly: It is not to be written, also by one who could.
@@ -195,8 +233,14 @@ def _kept_of(target: Path) -> tuple[int, tuple[int, int] | None]:
     found = target.stat()
     if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222 or not os.access(target, os.W_OK):
         raise _read_only()
+    if found.st_nlink > 1:
+        raise ConfigReadOnly(
+            "The config file has another name as well (a hard link), and would not be the same under both: "
+            "edit it by hand, or put a copy in its place (cp -p FILE NEW && mv NEW FILE)."
+        )
     theirs = (found.st_uid, found.st_gid)
-    return stat.S_IMODE(found.st_mode), None if theirs == (os.geteuid(), os.getegid()) else theirs
+    owner = None if theirs == (os.geteuid(), os.getegid()) else theirs
+    return _Kept(stat.S_IMODE(found.st_mode), owner, _attributes_of(target))
 
 
 def _sync_folder(folder: Path) -> None:

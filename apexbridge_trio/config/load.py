@@ -33,6 +33,11 @@ log = get_logger("config")
 # An entry that may have a key of its own.
 Keyed = TypeVar("Keyed", Upstream, Mcp)
 
+# The arrays of tables whose url may be a key, and is shown without its path.
+ADDRESSED: Final = (("triggers",), ("plugins", "mcp"))
+
+# Of a path, what is shorter is a word, and so is what has no digit: hiding it would blot it out everywhere.
+_SHORTEST_KEY: Final = 16
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 
 
@@ -99,13 +104,13 @@ def public(config: Config) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(config, enc_hook=repr)
     for upstream in shown["upstreams"]:
         upstream["headers"] = dict.fromkeys(upstream["headers"], MASK)
-    for trigger in shown["triggers"]:
-        trigger["url"] = without_path(trigger["url"])
+    for entry in [*shown["triggers"], *shown["plugins"]["mcp"]]:
+        entry["url"] = without_path(entry["url"])
     return shown
 
 
 def without_path(url: str) -> str:
-    """Return where a webhook goes; who knows the rest of its address may often send to it."""
+    """Return where a webhook or an MCP server is; who knows the rest of its address may often use it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}/{MASK}" if url else ""
 
@@ -154,6 +159,8 @@ def _complete(config: Config, base: Path, env: Mapping[str, str], fault: Fault) 
         _folder(name, ("plugins", "directories", number), base, fault)
         for number, name in enumerate(config.plugins.directories)
     ]
+    for server in config.plugins.mcp:
+        _hide_address(server.url)
     mcp = [
         _with_key(server, ("plugins", "mcp", number), base, env, fault)
         for number, server in enumerate(config.plugins.mcp)
@@ -192,7 +199,7 @@ def _folder(name: str, place: Place, base: Path, fault: Fault) -> Path:
 
 def _with_secret(trigger: Trigger, place: Place, base: Path, env: Mapping[str, str], fault: Fault) -> Trigger:
     """Find what a webhook is signed with; what its address holds besides a host may be a key too."""
-    hide((trigger.url or "").partition("?")[2])
+    _hide_address(trigger.url)
     try:
         if trigger.secret_file:
             return msgspec.structs.replace(trigger, secret=_secret_of_file(trigger.secret_file, base, env))
@@ -214,6 +221,15 @@ def _with_signing_secrets(
             except ConfigInvalid as wrong:
                 fault(("callbacks", "signing_secret_files", plugin, number), wrong.message)
     return msgspec.structs.replace(callbacks, signing_secrets=secrets)
+
+
+def _hide_address(url: str | None) -> None:
+    """Keep from the log what of an address may be a key: all of its query, and long parts of its path."""
+    path, _, query = (url or "").partition("?")
+    hide(query)
+    for part in path.split("/")[3:]:
+        if len(part) >= _SHORTEST_KEY and any(one.isdigit() for one in part):
+            hide(part)
 
 
 def _hide_headers(upstream: Upstream) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from apexbridge_trio.config.lines import Place
-from apexbridge_trio.config.load import without_path
+from apexbridge_trio.config.load import ADDRESSED, without_path
 from apexbridge_trio.redaction import MASK
 
 # The schema is four levels deep; what is deeper is a mistake, and is refused before it is walked.
@@ -48,27 +48,36 @@ def nulls_in(value: Any, place: Place = ()) -> Iterator[Place]:
 
 
 def unmasked(wanted: Any, present: Any) -> Any:
-    """Return `wanted` with what is masked in it as `present` has it: headers, and addresses of webhooks.
+    """Return `wanted` with what is masked in it as `present` has it: headers, and addresses that may be keys.
 
     Who sends back what it was shown does not know their values. The entry is found by its name, so
     that arrays may be put in another order. A mask that stands for nothing stays one.
     """
     if not isinstance(wanted, dict):
         return wanted
-    return _with_addresses(_with_headers(wanted, present), present)
+    filled = _with_headers(wanted, present)
+    for place in ADDRESSED:
+        filled = _with_addresses(filled, present, place)
+    return filled
 
 
-def _with_addresses(wanted: dict[str, Any], present: Any) -> dict[str, Any]:
-    if not isinstance(wanted.get("triggers"), list):
+def _with_addresses(wanted: Any, present: Any, place: tuple[str, ...]) -> Any:
+    key, *inner = place
+    if not isinstance(wanted, dict) or key not in wanted:
         return wanted
-    known = {entry.get("name"): entry for entry in _entries(present, "triggers") if _is_named(entry)}
+    if inner:
+        below = present.get(key) if isinstance(present, dict) else None
+        return {**wanted, key: _with_addresses(wanted[key], below, tuple(inner))}
+    known = {entry["name"]: entry for entry in _entries(present, key) if _is_named(entry)}
 
     def filled(entry: Any) -> Any:
         old = known.get(entry["name"], {}).get("url") if _is_named(entry) else None
         is_masked = isinstance(old, str) and entry.get("url") == without_path(old) and old
         return {**entry, "url": old} if is_masked else entry
 
-    return {**wanted, "triggers": [filled(entry) for entry in wanted["triggers"]]}
+    return (
+        {**wanted, key: [filled(one) for one in _entries(wanted, key)]} if _entries(wanted, key) else wanted
+    )
 
 
 def _with_headers(wanted: dict[str, Any], present: Any) -> dict[str, Any]:

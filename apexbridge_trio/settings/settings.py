@@ -90,11 +90,17 @@ class Settings:
         self._one_change = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
         latest = read.latest()
-        is_known = latest is not None and latest.digest == first.source.digest
-        number = (latest.number if latest else 0) + (not is_known)
+        self._is_known = latest is not None and latest.digest == first.source.digest
+        number = (latest.number if latest else 0) + (not self._is_known)
         self.current = replace(first, number=number)
-        if not is_known:
-            self._record(self.current, Origin("start"), {}, [])
+
+    def begin(self) -> None:
+        """Have what is in force at the start written into the history, if it is not there; once."""
+        if not self._is_known:
+            # Of a file that was edited while no hub ran; the first one ever is no change.
+            is_change = self.current.number > 1
+            found = Change(self.current.revision, Origin("start")) if is_change else None
+            self._record(self.current, Origin("start"), {}, [], found)
 
     def follow(self, follower: Follower) -> None:
         """Have somebody told of each change in the very step it is made: the config before, and after."""
@@ -136,8 +142,8 @@ class Settings:
     async def roll_back(self, revision: str, expected: str, origin: Origin) -> Change:
         """Put an earlier revision's file in the place of today's; see `patch`.
 
-        Headers have the values they have now: the history does not keep them. A file that was edited
-        and refused is replaced.
+        Headers and addresses that may be keys are as they are now: the history does not keep them. A file
+        that was edited and refused is replaced.
 
         Raises:
             NotFound: There is no such revision.
@@ -174,7 +180,7 @@ class Settings:
                 return None
             before = self.current
             try:
-                plan = await self._planned(self._reread)
+                plan = await self._planned(self._reread, before)
                 change, entry = await self._carry_out(before, plan, origin)
             except ConfigRefused as fault:
                 log.error("the config stays as it is", reason=fault.message, origin=origin.kind)
@@ -236,15 +242,21 @@ class Settings:
             raise ConfigRefused(f"{', '.join(lost)}: {why}", faults=[(path, 0, why) for path in lost])
         kept = tomllib.loads(record.text)
         values = unmasked(kept, tomllib.loads(before.source.text))
-        for key in ("upstreams", "triggers"):
+        for key in ("upstreams", "triggers", "plugins"):
             _refuse_at(masks_in(values.get(key), (key,)), why)
         text = record.text if values == kept else edited(record.text, kept, values)
         return Plan(source, self.file.config_of(text), text)
 
-    def _reread(self) -> Plan:
+    def _reread(self, before: Snapshot) -> Plan:
         source = self.file.read()
         # Noted before it is looked at: a rollback may put another file in the place of a refused one.
         self._refused_digest = source.digest
+        if source.path is None and before.source.path is not None:
+            # Nobody means all the defaults by it: keys would be needed no more, and no provider be there.
+            raise ConfigInvalid(
+                f"{before.source.path.name} is gone; what it said stays in force until the hub is started "
+                "again. Put it back, or an empty file for the defaults."
+            )
         return Plan(source, self.file.config_of(source.text), source.text)
 
     def _said(self, text: str) -> Plan:

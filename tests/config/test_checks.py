@@ -82,6 +82,7 @@ def test_a_zone_is_one_of_iana(zone: str) -> None:
         (Mcp("a"), (), "a server has a command or a url, one of the two"),
         (Mcp("a", command=["x"], url="http://h/mcp"), (), "a server has a command or a url, one of the two"),
         (Mcp("a", url="ftp://h"), ("url",), "expected an address like https://host:port/path"),
+        (Mcp("a", url="http://h/mcp?k=1#x"), ("url",), "no # in an address"),
         (Mcp("a", command=["x"], api_key_env="K"), ("api_key_env",), "a key is sent to a url; "),
         (Mcp("a", command=["x"], api_key_file="k"), ("api_key_file",), "a key is sent to a url; "),
         (
@@ -95,6 +96,10 @@ def test_an_mcp_server_is_somewhere_and_has_one_key(server: Mcp, place: tuple[st
     ((found, said),) = faults_of(Config(plugins=Plugins(mcp=[server])))
     assert found == ("plugins", "mcp", 0, *place)
     assert said.startswith(what)
+
+
+def test_an_mcp_server_may_take_its_key_in_its_query() -> None:
+    assert faults_of(Config(plugins=Plugins(mcp=[Mcp("a", url="https://h/mcp/?apiKey=x")]))) == []
 
 
 def test_two_mcp_servers_have_two_names() -> None:

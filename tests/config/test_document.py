@@ -69,6 +69,14 @@ def test_line_ends_of_another_system_stay() -> None:
     assert patched({"chat": {"max_rounds": 4}}, text) == text.replace("= 8  #", "= 4  #")
 
 
+def test_what_is_added_ends_its_lines_as_the_rest_does() -> None:
+    text = HOUSE.replace("\n", "\r\n")
+    changed = patched({"chat": {"timeout_s": 4.5}, "log": {"level": "debug"}}, text)
+    assert ("timeout_s = 4.5\r\n" in changed, 'level = "debug"\r\n' in changed) == (True, True)
+    assert changed.count("\n") == changed.count("\r\n")
+    assert patched({"log": {"level": "debug"}}, text + "\n").count("\r\n") == text.count("\r\n")
+
+
 def test_what_is_kept_of_a_text_has_no_secret() -> None:
     hide("sk-of-the-comment")
     text = HOUSE.replace("# my house", "# my house: sk-of-the-comment")
@@ -76,6 +84,20 @@ def test_what_is_kept_of_a_text_has_no_secret() -> None:
     assert (shown, lost) == (HOUSE.replace("a-key-of-mine", "***").replace("my house", "my house: ***"), [])
     shown, lost = masked(text + 'system = "say sk-of-the-comment"\n')
     assert (lost, "sk-of" in shown) == (["models[0].system"], False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '[[plugins.mcp]]  # mine\nname = "z"\nurl = "{}"\n',
+        '[plugins]\nmcp = [{{ name = "z", url = "{}" }}]\n',
+        'plugins.mcp = [{{ name = "t", command = ["x"] }}, {{ name = "z", url = "{}" }}]\n',
+    ],
+)
+def test_what_is_kept_of_a_text_has_no_address_of_an_mcp_server(said: str) -> None:
+    rest = "[chat]\nmax_rounds = 3  # few\n"
+    text = said.format("https://h:1/s/key?k=key") + rest
+    assert masked(text) == (said.format("https://h:1/***") + rest, [])
 
 
 @pytest.mark.parametrize("inner", ["[" * 150 + "]" * 150, "[" * 101 + "]" * 101])

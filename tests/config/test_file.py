@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,42 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "config.toml").is_symlink()
     assert (tmp_path / "real" / "house.toml").read_text() == TWO
     assert names(tmp_path / "real") == ["house.toml"]
+
+
+def test_who_else_may_write_it_stays(tmp_path: Path) -> None:
+    """An access list, as `setfacl -m u:12345:rw` makes it, and a note of the user's."""
+    file = place(tmp_path)
+    # acl(5), as the kernel has it: user::rw- user:12345:rw- group::r-- mask::rw- other::---
+    entries = [(0x01, 6, -1), (0x02, 6, 12345), (0x04, 4, -1), (0x10, 6, -1), (0x20, 0, -1)]
+    attributes = {
+        "system.posix_acl_access": struct.pack("<I", 2)
+        + b"".join(struct.pack("<HHi", *one) for one in entries),
+        "user.note": b"mine",
+    }
+    for name, value in attributes.items():
+        os.setxattr(tmp_path / "config.toml", name, value)
+    file.write(file.read(), TWO)
+    target = tmp_path / "config.toml"
+    assert {name: os.getxattr(target, name) for name in os.listxattr(target)} == attributes
+    assert (target.stat().st_mode & 0o777, target.read_text()) == (0o660, TWO)
+
+
+def test_a_file_with_two_names_is_not_parted(tmp_path: Path) -> None:
+    file = place(tmp_path)
+    other = tmp_path / "other.toml"
+    other.hardlink_to(tmp_path / "config.toml")
+    with pytest.raises(ConfigReadOnly, match="another name as well"):
+        file.write(file.read(), TWO)
+    assert other.samefile(tmp_path / "config.toml")
+    assert (other.read_text(), names(tmp_path)) == (ONE, ["config.toml", "other.toml"])
+    other.unlink()
+    assert file.write(file.read(), TWO).text == TWO
+
+
+def test_a_file_that_is_made_again_has_its_head_once(tmp_path: Path) -> None:
+    file = place(tmp_path, None)
+    file.write(file.read(), HEAD + TWO)
+    assert file.read().text == HEAD + TWO
 
 
 def test_a_byte_order_mark_stays(tmp_path: Path) -> None:

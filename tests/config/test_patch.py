@@ -61,6 +61,22 @@ def test_a_mask_is_what_is_there_whatever_the_order() -> None:
     assert list(masks_in(filled)) == [("upstreams", 1, "headers", "X")]
 
 
+def test_an_address_without_its_path_is_what_is_there() -> None:
+    mcp = [{"name": "a", "url": "https://h/s/one"}, {"name": "b", "url": "https://h/s/two"}]
+    present = {"plugins": {"mcp": mcp}, "triggers": [{"name": "a", "url": "https://h/hook"}]}
+    shown = [{"name": name, "url": "https://h/***"} for name in "ba"]
+    wanted = {"plugins": {"strict": True, "mcp": shown}, "triggers": shown}
+    filled = unmasked(wanted, present)
+    assert filled["plugins"] == {"strict": True, "mcp": mcp[::-1]}
+    assert filled["triggers"][1]["url"] == "https://h/hook"
+    assert list(masks_in(filled)) == [("triggers", 0, "url")]
+
+
+@pytest.mark.parametrize("wanted", [{"plugins": 3}, {"plugins": {"mcp": 3}}, {"triggers": [3]}])
+def test_addresses_in_what_is_no_config_are_left_to_who_checks_it(wanted: Any) -> None:
+    assert unmasked(wanted, {"plugins": 3, "triggers": [3]}) == wanted
+
+
 @pytest.mark.parametrize("wanted", [{"upstreams": 3}, {"upstreams": [3, {"headers": 3}]}, {"a": 1}, 3, None])
 def test_what_is_no_config_is_left_to_who_checks_it(wanted: Any) -> None:
     assert unmasked(wanted, {"upstreams": [{"name": {}, "headers": {"X": "1"}}]}) == wanted

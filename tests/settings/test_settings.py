@@ -10,6 +10,7 @@ import trio
 
 from apexbridge_trio.errors import StorageFailed, StoreUnusable
 from apexbridge_trio.log import capture
+from apexbridge_trio.redaction import redact
 from apexbridge_trio.settings import Origin
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import content, say
@@ -213,6 +214,63 @@ async def test_a_pipe_in_the_place_of_the_config_is_refused_and_not_waited_for(t
             assert await home.settings.reload(Origin("edit")) is None
             assert (await home.patch({"chat": {"max_rounds": 2}})).status == 412
         assert "it is no regular file" in lines[0]["reason"]
+
+
+async def test_a_file_that_is_gone_does_not_bring_back_the_defaults(tmp_path: Path) -> None:
+    """A hub that needs keys must not open because a file was deleted, nor lose its providers."""
+    async with house(tmp_path) as home:
+        before = home.settings.current
+        home.path.unlink()
+        with capture() as lines:
+            assert await home.settings.reload(Origin("edit")) is None
+        assert "config.toml is gone" in lines[0]["reason"]
+        assert home.settings.current is before
+        assert (await home.patch({"chat": {"max_rounds": 2}})).status == 412
+        home.path.write_text(TOML)
+        assert await home.settings.reload(Origin("edit")) is not None
+        assert (await home.patch({"chat": {"max_rounds": 2}})).status == 200
+        home.path.unlink()
+        with capture():
+            await home.settings.reload(Origin("edit"))
+        assert (await home.ask("POST", "/v1/config/rollback", {"revision": before.revision})).status == 200
+        assert home.path.read_text().endswith(TOML)
+        home.path.write_text("")
+        assert await home.settings.reload(Origin("edit")) is not None
+        assert home.world.hub.config.upstreams == []
+
+
+async def test_the_address_of_an_mcp_server_is_never_shown_and_stays(tmp_path: Path) -> None:
+    text = (
+        TOML
+        + '[[plugins.mcp]]\nname = "z"\nurl = "http://127.0.0.1:9/s/key-of-mine-12345/mcp?k=another-key"\n'
+    )
+    async with house(tmp_path, text) as home:
+        shown = await home.get("/v1/config")
+        assert shown["plugins"]["mcp"][0]["url"] == "http://127.0.0.1:9/***"
+        first = home.revision
+        said = {"plugins": {"mcp": shown["plugins"]["mcp"], "strict": True}}
+        assert (await home.patch(said)).status == 200
+        assert "mcp?k=another-key" in home.text
+        assert (await home.ask("POST", "/v1/config/rollback", {"revision": first})).status == 200
+        assert home.text == text
+        told = [
+            await home.get(path)
+            for path in ("/v1/config/history", f"/v1/config/history/{first}", "/v1/audit")
+        ]
+        assert "of-mine-1" not in str(told)
+        assert "another-key" not in str(told)
+        assert redact("GET /s/key-of-mine-12345/mcp?k=another-key") == "GET /s/***/mcp?***"
+
+
+async def test_an_edit_while_no_hub_ran_is_in_the_audit_of_the_next(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        assert (await home.get("/v1/audit?action=config"))["entries"] == []
+    for text, lines in ((TOML, 0), (TOML.replace("= 8", "= 7"), 1), (TOML.replace("= 8", "= 7"), 1)):
+        async with house(tmp_path, text) as home:
+            entries = (await home.get("/v1/audit?action=config"))["entries"]
+            assert len(entries) == lines
+    assert (entries[0]["action"], entries[0]["target"]) == ("config.changed", home.revision)
+    assert (entries[0]["from"], entries[0]["after"]) == ("file", {"foundAt": "start"})
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link that leads nowhere"])

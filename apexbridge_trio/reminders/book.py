@@ -15,9 +15,10 @@ So each time that a reminder is due is claimed once. What only tells has told wh
 chat or a tool begins at most once, and however it ends, exactly one notice bears the run's id (but
 for a tool that succeeds, which owes none).
 
-When it fires next is always reckoned from the later of now and the time for which it last fired. So
-a clock that is put forward, fires, and is put back has fired for the one time it claimed, and for
-those between once it comes to them.
+When it fires next is reckoned from the later of now and the time for which it last fired. So a clock
+that is put forward, fires, and is put back has fired for the one time it claimed, and for those between
+once it comes to them. A time that was claimed more than a day before it comes was claimed by a wrong
+clock, and counts no more: else one day with a clock in the next year left a year without reminders.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,8 @@ MOST_OWED: Final = 100
 MOST_OWED_OF_TENANT: Final = 1000
 # The clock is looked at once a minute at least: what is later than two was missed.
 LATE_MS: Final = 120_000
+# As far as a clock may be put back, and nothing is told twice.
+WRONG_MS: Final = 86_400_000
 
 State = Literal["due", "answered", "failed", "interrupted", "unknown", "skipped"]
 
@@ -110,6 +113,8 @@ class Book:
             return None
         self._rows.save(self._advanced(replace(record, last_ms=due_ms, fired=record.fired + 1)))
         run = _run_of(record, due_ms, is_late=is_late)
+        if due_ms <= (record.last_ms or 0):
+            self._tasks.settle_notice(run.id)  # of a wrong clock; it is not what this firing owes
         return Claim(record, run, self._begun(run, is_busy=is_busy))
 
     def end(self, run: RunRecord, state: State, message: str) -> Notice | None:
@@ -146,7 +151,8 @@ class Book:
     def _advanced(self, record: ReminderRecord) -> ReminderRecord:
         """Return a reminder that waits for its next time, or has ended."""
         now_ms = self._now_ms()
-        after_ms = max(now_ms, record.last_ms or 0)
+        last_ms = record.last_ms or 0
+        after_ms = now_ms if last_ms > now_ms + WRONG_MS else max(now_ms, last_ms)
         next_ms = self._next(record.cron, record.timezone, after_ms) if record.cron else None
         return replace(record, next_ms=next_ms, ended_ms=now_ms if next_ms is None else None)
 

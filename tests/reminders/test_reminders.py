@@ -103,6 +103,39 @@ async def test_a_clock_that_was_wrong_by_a_year_for_a_while(place, autojump_cloc
     assert place.fired() == ["11-22 22:00:00", "11-23 22:00:00"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_days_with_a_clock_in_years_to_come_leave_no_year_without_reminders(
+    place, autojump_clock, restarts
+):
+    async with place.hub() as reminders:
+        await place.add(reminders, "pill", cron="0 22 * * *")
+        place.clock.put(365 * 86400)
+        await trio.sleep(3 * 86400)
+        early = place.fired()
+        if not restarts:
+            place.clock.put(-365 * 86400)
+            await trio.sleep(2 * 86400)
+    if restarts:
+        place.clock.put(-365 * 86400)
+        async with place.hub():
+            await trio.sleep(2 * 86400)
+    assert place.fired()[len(early) :] == ["11-25 22:00:00", "11-26 22:00:00"]
+
+
+async def test_what_a_wrong_clock_has_told_is_told_again_when_it_comes(place, autojump_clock):
+    async with place.hub() as reminders:
+        await place.add(reminders, "bins", cron="0 7 * * 2")
+        place.clock.put(3 * 86400)
+        await trio.sleep(120)
+        with Store(place.state) as store:
+            store.execute("UPDATE notices SET acked_ms = 1")
+        assert place.owed() == []
+        place.clock.put(-3 * 86400)
+        await trio.sleep(2 * 86400)
+    assert place.fired() == ["11-24 07:00:00", "11-24 07:00:00"]
+    assert len(place.owed()) == 1
+
+
 async def test_nothing_wakes_while_nothing_is_to_come(place, autojump_clock):
     async with place.hub() as reminders:
         said = await place.add(reminders, "tea", **{"in": 1e6})

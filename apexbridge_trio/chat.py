@@ -22,7 +22,7 @@ from apexbridge_trio.measures import usage_facts
 from apexbridge_trio.models import Model, with_system
 from apexbridge_trio.protocol.answer import Answer
 from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage, total_tokens
-from apexbridge_trio.protocol.openai import ChatRequest, encode
+from apexbridge_trio.protocol.openai import ChatRequest, encode, with_usage
 from apexbridge_trio.protocol.rounds import Round, judge, read_document, read_payload, without_calls
 from apexbridge_trio.protocol.sse import Blocks, payloads
 from apexbridge_trio.protocol.stream import ClientStream
@@ -34,8 +34,6 @@ END_WAIT_S: Final = 0.25
 
 # Of a document whose provider does not say what it cost, about so much is a token.
 BYTES_A_TOKEN: Final = 4
-
-_USAGE: Final = Raw(b'{"include_usage":true}')
 
 # Of a fault, told to the client: enough for what providers say; a page of HTML is cut.
 MAX_SAID_CHARS: Final = 600
@@ -156,7 +154,7 @@ class Turn:
     def _first_fields(self) -> Mapping[str, Any]:
         fields: dict[str, Any] = dict(self.fields)
         if self.spend is not None and self.request.stream:
-            fields["stream_options"] = _USAGE  # or a provider does not say it in a stream
+            fields["stream_options"] = with_usage(fields.get("stream_options"))
         fields["messages"] = with_system(fields["messages"], self.toolbox.worded(self.model.system))
         if self.hub_tools:
             theirs: Sequence[Raw] = (
@@ -260,7 +258,8 @@ class WholeListener:
                     assembly.feed(chunk)
                     self._pieces += 1
                     self._tell(chunk)
-        if not (is_done or assembly.is_finished):
+        # As `ClientStream.close_round` has it: an end alone is no answer, a choice without an end not either.
+        if not assembly.has_begun or not (is_done or assembly.is_finished):
             raise UpstreamBroken("The provider's stream ended in the middle of the answer.")
         await _read_out(answer)
         return assembly.build()

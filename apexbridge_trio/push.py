@@ -19,13 +19,12 @@ from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES
-from apexbridge_trio.protocol.openai import ChatRequest, error_body
+from apexbridge_trio.protocol.openai import ChatRequest, error_body, with_usage
 from apexbridge_trio.protocol.sse import payloads
 from apexbridge_trio.protocol.stream import ClientStream
 
 Write = Callable[[bytes], Awaitable[None]]
 
-_STREAMED: Final = {"stream": Raw(b"true"), "stream_options": Raw(b'{"include_usage":true}')}
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -144,7 +143,9 @@ class Unpushed:
 
 def streamed(request: ChatRequest, fields: Mapping[str, Raw]) -> Mapping[str, Raw]:
     """Return a request's fields so that its provider streams; of several choices nothing is streamed."""
-    return fields if (request.n or 1) > 1 else {**fields, **_STREAMED}
+    if (request.n or 1) > 1:
+        return fields
+    return {**fields, "stream": Raw(b"true"), "stream_options": with_usage(fields.get("stream_options"))}
 
 
 async def answer_whole(turn: Turn, flight: Flight, told: Push) -> bytes:

@@ -135,6 +135,11 @@ class Assembly:
         self._size = 0
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a choice: without one a document is none."""
+        return bool(self._choices)
+
+    @property
     def is_finished(self) -> bool:
         """Whether each choice that began has its finish reason."""
         return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())

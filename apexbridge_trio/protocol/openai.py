@@ -168,6 +168,7 @@ _PLACE: Final = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<where>.*)`$", re.DOTA
 _MISSING: Final = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _decode_request: Final = msgspec.json.Decoder(ChatRequest).decode
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_options: Final = msgspec.json.Decoder(dict[str, Raw] | None).decode
 encode: Final = msgspec.json.Encoder().encode
 
 
@@ -180,6 +181,15 @@ def read_chat(body: bytes) -> tuple[ChatRequest, dict[str, Raw]]:
     request = read_json(body, _decode_request)
     fields = {name: raw for name, raw in _decode_fields(body).items() if name not in OWN_FIELDS}
     return request, fields
+
+
+def with_usage(options: Raw | None) -> Raw:
+    """Return a request's stream options so that its provider says what the answer has cost.
+
+    Providers do not say it in a stream unless they are asked; what else was asked for stays.
+    """
+    asked = _decode_options(options or b"null") or {}
+    return Raw(encode({**asked, "include_usage": True}))
 
 
 def is_content(value: object) -> bool:

@@ -5,8 +5,9 @@ import json
 import pytest
 import trio
 
-from apexbridge_trio.errors import ToolFailed, ToolTimeout
+from apexbridge_trio.errors import ToolFailed, ToolTimeout, UpstreamBroken
 from apexbridge_trio.log import hide
+from apexbridge_trio.web.guards import LOCAL
 from tests.harness.world import content, events, open_world, say
 
 
@@ -123,6 +124,37 @@ async def test_a_provider_that_fails_in_the_middle_of_a_stream(state, autojump_c
         assert events(reply)[-1]["error"]["code"] == code
         assert content(reply)
         assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}, {"apex": {"background": True}}])
+async def test_a_stream_that_only_says_its_end_is_no_answer(state, autojump_clock, asked):
+    async with open_world(state) as world:
+
+        async def hollow(call):
+            await call.begin()
+            await call.chunk(b"data: [DONE]\n\n")
+            await call.end()
+
+        world.provider.scripts["odd"] = hollow
+        reply = await world.chat(say("x", "odd", requestId="r1", **asked))
+        if reply.status == 202:
+            await trio.testing.wait_all_tasks_blocked()
+            fault = world.hub.backgrounds.find("r1", LOCAL).error
+            assert isinstance(fault, UpstreamBroken)
+        else:
+            assert (reply.status, reply.json["error"]["code"]) == (502, "upstream_broken")
+        assert world.look() == {"flights": 0, "slots": 0, "faults": 0}
+
+
+@pytest.mark.parametrize(
+    "asked", [{"stream": True}, {"apex": {"background": True}}], ids=["counted", "background"]
+)
+async def test_options_of_a_stream_stay_when_the_hub_adds_one(state, autojump_clock, asked):
+    async with open_world(state, quota={"tokens_per_day": 1000}) as world:
+        options = {"include_obfuscation": False, "vendor": [1.0], "include_usage": False}
+        await world.chat(say("x", "hello", stream_options=options, **asked))
+        sent = await world.provider.asked(0)
+        assert sent.json["stream_options"] == {**options, "include_usage": True}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -17,6 +17,7 @@ from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.limits import Held
 from apexbridge_trio.log import get_logger
+from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.openai import error_body
 
 # When either is reached, new background chats are refused and nobody else is hurt. Those that run by
@@ -125,6 +126,19 @@ class Backgrounds:
         told: AbstractContextManager[Any],
         share: Held,
     ) -> None:
+        with doing(chat.owner, chat.request_id):  # what is said of its end too, which is after the flight's
+            await self._run_to_its_end(chat, flight, work, told, share)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._forget_later, chat, name=f"result {chat.request_id}")
+
+    async def _run_to_its_end(
+        self,
+        chat: Background,
+        flight: Flight,
+        work: Callable[[Flight], Awaitable[bytes]],
+        told: AbstractContextManager[Any],
+        share: Held,
+    ) -> None:
         try:
             with share, told, flight:
                 chat.result = await work(flight)
@@ -144,8 +158,6 @@ class Backgrounds:
             duration_ms=round((trio.current_time() - flight.started) * 1000, 1),
             bytes=len(chat.result),
         )
-        assert self._nursery is not None
-        self._nursery.start_soon(self._forget_later, chat, name=f"result {chat.request_id}")
 
     def _kept_bytes(self) -> int:
         return sum(len(chat.result) for chat in self._kept.values())

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
 
 from apexbridge_trio import log
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.origin import doing
 from tests.harness.node import key_for
-from tests.harness.world import open_world
+from tests.harness.world import open_world, say
 
 HOUSE = Principal("house", "default")
 said = log.get_logger("test")
@@ -50,6 +51,19 @@ async def test_the_last_lines_can_be_read_without_waiting(tmp_path, autojump_clo
         assert "path=/v1/logs" in own
         assert "status=200" in own
         assert new == "new"
+
+
+@pytest.mark.parametrize("model", ["hello", "status:400"])
+async def test_the_end_of_a_background_chat_is_told_to_whose_it_is(tmp_path, autojump_clock, model):
+    async with open_world(tmp_path) as world:
+        chat = f"Authorization: Bearer {key_for(world, 'chat')}"
+        await world.chat(say("x", model, requestId="r1", apex={"background": True}), chat)
+        await trio.testing.wait_all_tasks_blocked()
+        for tenant, is_theirs in [("default", True), ("other", False)]:
+            key = f"Authorization: Bearer {key_for(world, 'logs', tenant=tenant)}"
+            reply = await world.ask("GET", "/v1/logs?follow=false&request=r1", None, key)
+            said = [frame["data"]["content"] for frame in frames(reply.body)]
+            assert any(line.startswith("background chat ended") for line in said) is is_theirs
 
 
 async def test_who_may_not_is_told_so(tmp_path, autojump_clock):

@@ -37,7 +37,7 @@ from apexbridge_trio.store import Devices, Notice, Store, TaskRecord, Tasks, Tas
 # One sweep's transaction: some tens of milliseconds, for which callbacks wait.
 MOST_SWEPT: Final = 200
 
-Word = Literal["accepted", "progress", "duplicate", "conflict", "gone", "unknown", "replayed"]
+Word = Literal["accepted", "progress", "overtaken", "duplicate", "conflict", "gone", "unknown", "replayed"]
 
 
 class Sender(Struct, frozen=True):
@@ -140,10 +140,17 @@ class Ledger:
         if record.ended_ms is not None and record.digest is None:
             return Verdict("gone", self._save(replace(record, late=record.late + 1)))
         if callback.status == "progress":
-            return Verdict("progress", record)
+            return Verdict("progress" if record.ended_ms is None else "overtaken", record)
         if record.digest is not None:
             return Verdict("duplicate" if record.digest == callback.digest else "conflict", record)
         return Verdict("accepted", self._settle(record, callback))
+
+    def result(self, record: TaskRecord) -> Callback | None:
+        """Return what a task's callback said, if it has one."""
+        if record.task_id is None or record.digest is None:
+            return None
+        came = self._results.find(record.plugin, record.task_id)
+        return None if came is None else read_callback(came)
 
     def withdraw(self, call_id: str) -> bool:
         """End a task for which somebody said stop; False if it had ended."""

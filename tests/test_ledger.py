@@ -70,7 +70,7 @@ def test_a_task_takes_one_result_and_its_owner_is_owed_a_notice(world):
     assert [world.send(sender), world.send(sender), world.send(sender, callback=OTHER)] == [
         "accepted", "duplicate", "conflict"
     ]  # fmt: skip
-    assert world.send(sender, callback=HALF) == "progress"
+    assert world.send(sender, callback=HALF) == "overtaken"
     assert world.state() == "succeeded"
     assert world.results.find("suno", "t") == SONG.body
     (notice,) = world.tasks.notices()

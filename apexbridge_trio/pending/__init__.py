@@ -17,7 +17,14 @@ room's own nursery when nobody does.
 """
 
 from apexbridge_trio.pending.call import PendingCall
-from apexbridge_trio.pending.entry import pending_entry
+from apexbridge_trio.pending.entry import pending_entry, whole_pending_entry
 from apexbridge_trio.pending.pendings import MOST_WAITING_BYTES, SWEEP_EVERY_S, Pendings
 
-__all__ = ["MOST_WAITING_BYTES", "SWEEP_EVERY_S", "PendingCall", "Pendings", "pending_entry"]
+__all__ = [
+    "MOST_WAITING_BYTES",
+    "SWEEP_EVERY_S",
+    "PendingCall",
+    "Pendings",
+    "pending_entry",
+    "whole_pending_entry",
+]

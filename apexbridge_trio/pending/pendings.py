@@ -133,6 +133,14 @@ class Pendings:
         """Return a task by the plugin's name for it, or the hub's; the newest, if plugins share a name."""
         return next((one for one in self._tasks.called(task_id) if principal.may_see(owner_of(one))), None)
 
+    def result(self, record: TaskRecord) -> Callback | None:
+        """Return what a task's callback said, if it has one: its file is there whole, or not at all.
+
+        Raises:
+            OSError: It can not be read.
+        """
+        return self._ledger.result(record)
+
     def listed(self, principal: Principal, state: str | None) -> list[TaskRecord]:
         """Return the tasks that somebody may see, newest first."""
         tenant = None if "admin" in principal.scopes else principal.tenant_id

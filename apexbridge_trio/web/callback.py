@@ -38,6 +38,7 @@ from apexbridge_trio.web.reading import read_body, require_json
 _SAID: Final[dict[Word, str]] = {
     "accepted": "The result was taken.",
     "progress": "The progress was noted.",
+    "overtaken": "The task has its result already; the progress is of no use any more.",
     "duplicate": "This result was taken before.",
 }
 _NEEDED: Final = "A callback needs the task's token, a key, or the plugin's signature."

@@ -11,7 +11,7 @@ from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
-from apexbridge_trio.pending import pending_entry
+from apexbridge_trio.pending import pending_entry, whole_pending_entry
 from apexbridge_trio.protocol.frames import ToolName, Word
 from apexbridge_trio.protocol.openai import read_json
 from apexbridge_trio.stopping import stop_task
@@ -96,7 +96,7 @@ def _entry(hub: Hub, task_id: str, principal: Principal) -> dict[str, Any]:
     if (record := hub.nodes.find(task_id, principal)) is not None:
         return task_entry(record, whole=True)
     if (pending := hub.pendings.find(task_id, principal)) is not None:
-        return pending_entry(pending)
+        return whole_pending_entry(pending, hub.pendings.result(pending))
     raise _not_found(task_id)
 
 
@@ -144,6 +144,8 @@ async def _run(hub: Hub, task: NodeTask) -> Response:
 
 async def _retry(hub: Hub, task_id: str, principal: Principal) -> Response:
     record = hub.nodes.find(task_id, principal)
+    if record is None and hub.pendings.find(task_id, principal) is not None:
+        raise BadRequest("What a plugin was asked is not kept; ask for it again.", code="task_not_repeatable")
     if record is None:
         raise _not_found(task_id)
     if record.state not in FINAL:

@@ -70,6 +70,9 @@ _SECRET_FIELDS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api_key", "cookie", "set-cookie"}
 )
 
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_WITHOUT_SECRETS = _NUMBERS | {str}
+
 
 def configure(level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:  # noqa: A002
     """Set the one sink up: for our loggers, those made already too, and for ``logging``'s.
@@ -120,8 +123,8 @@ def tap(take: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
 
 def worded(entry: Mapping[str, Any], *, without: Container[str]) -> str:
     """Write an entry's event and its fields but for some, in one line that can not be taken for two."""
-    fields = (f"{_visible(name)}={_word(value)}" for name, value in entry.items() if name not in without)
-    return " ".join([_visible(str(entry.get("event", ""))), *fields])
+    fields = [f"{name}={_word(value)}" for name, value in entry.items() if name not in without]
+    return _visible(" ".join([str(entry.get("event", "")), *fields]))
 
 
 def trace_of(entry: Mapping[str, Any]) -> list[str]:
@@ -180,8 +183,17 @@ class _Bridge(logging.Handler):
 
 
 def _plain_entry(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> dict[str, Any]:
+    # Few lines hold anything to hide, and one look at all texts of a line costs a fifth of one look at each.
+    # No pattern reaches over the end of a row, so what would be found in one text is found among all.
+    texts = "\n".join([value for value in entry.values() if type(value) is str])
+    harmless = _WITHOUT_SECRETS if _text(texts) == texts else _NUMBERS
     # The names are written in our own code; only what they hold can be foreign.
-    return {name: _field(name, value, depth=1) for name, value in entry.items()}
+    return {
+        name: value
+        if type(value) in harmless and name not in _SECRET_FIELDS
+        else _field(name, value, depth=1)
+        for name, value in entry.items()
+    }
 
 
 def _tapped(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -232,10 +244,11 @@ def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> 
 
 
 def _word(value: object) -> str:
-    text = value if isinstance(value, str) else _to_json(value)
-    if not text or (isinstance(value, str) and _NEEDS_QUOTES.search(text)):
-        text = _to_json(text)
-    return _visible(text)
+    if type(value) is int or type(value) is float:
+        return repr(value)  # as JSON has it, for a fraction of the time
+    if not isinstance(value, str):
+        return _to_json(value)
+    return _to_json(value) if not value or _NEEDS_QUOTES.search(value) else value
 
 
 # Before the config is read there are things to say already, and structlog's own default is stdout.

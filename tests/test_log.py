@@ -108,6 +108,34 @@ def test_a_secret_is_masked_wherever_it_stands() -> None:
     assert json.loads(line)["headers"] == {"Authorization": "***", "Cookie": "***", "X-Api-Key": "***"}
 
 
+@pytest.mark.parametrize("at", ["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"key {SECRET}",
+        SECRET.replace("-", "%2d"),
+        "Bearer abcdef",
+        "bearer.abcdef",
+        "apx_abcdef",
+        "%61px_abcdef",
+        "/client/VCP_Key=abcdef",
+        "/client/VCP_Key%3Dabcdef",
+        "/plugin-callback/~abcdef/suno/t1",
+    ],
+)
+def test_a_secret_in_one_of_many_texts_is_masked_as_it_is_alone(text: str, at: str) -> None:
+    log.hide(SECRET)
+    masked = redaction.redact(text)
+    assert masked != text
+    others = {"first": "aa", "middle": "bb", "last": "cc"}
+    entry = entry_of("said", **(others | {at: text}))
+    assert {name: entry[name] for name in others} == others | {at: masked}
+
+
+def test_a_number_under_the_name_of_a_secret_is_masked() -> None:
+    assert entry_of("said", cookie=1234, api_key=1234, port=1234)["api_key"] == "***"
+
+
 def failing(message: str) -> None:
     try:
         raise ExceptionGroup("several", [RuntimeError(message)])  # noqa: TRY301  # a traceback is wanted

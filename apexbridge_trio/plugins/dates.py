@@ -8,7 +8,7 @@ is the next one, today included.
 import re
 import unicodedata
 from collections.abc import Callable
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 DIGITS: Final = {word: value for value, word in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
@@ -28,9 +28,26 @@ MONTHS: Final = {
         ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
     )
 }
-QUARTERS: Final = {"一刻": 15, "半": 30, "三刻": 45}
-AFTERNOON: Final = frozenset({"下午", "晚上", "傍晚", "今晚", "明晚", "晚", "pm"})
+QUARTERS: Final = {"一刻": 15, "半": 30, "三刻": 45, "quarter": 15, "half": 30}
+AFTERNOON: Final = frozenset({"下午", "傍晚", "pm", "afternoon", "evening"})
+# Its first hours are of the day, those from midnight on of the night that has begun on it.
+NIGHT: Final = frozenset({"晚上", "今晚", "明晚", "晚", "夜里", "半夜", "深夜", "night", "tonight"})
+NIGHT_ENDS: Final = 5
+MIDNIGHT: Final = frozenset({"midnight", "午夜", "半夜"})
 
+ONES: Final = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+}  # fmt: skip
+TEENS: Final = {
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
+TENS: Final = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90,
+}  # fmt: skip
+NUMBERS: Final = ONES | TEENS | TENS
+WORDS: Final = rf"(?:(?:{'|'.join(TENS)})(?:[ -](?:{'|'.join(ONES)}))?|{'|'.join(ONES | TEENS)})"
 _N = r"([0-9]+|[零〇一二两三四五六七八九十]+)"
 _WEEKDAY = r"(?P<day>mon|tue|wed|thu|fri|sat|sun)(?:s|nes|rs|ur)?(?:day)?"
 _MONTH = r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -80,36 +97,62 @@ def read_time(words: str) -> time:
     Raises:
         Unclear: They name none.
     """
-    text = re.sub(r" |(?<=[ap])\.(?=m)|\.$", "", _fold(words).removeprefix("at "))
+    return _read_time(words)[0]
+
+
+def read_moment(day: date, words: str) -> datetime:
+    """Return when a day's time of day is; midnight, and what is past it, is of the night that begins then.
+
+    Raises:
+        Unclear: They name none.
+    """
+    moment, nights = _read_time(words)
+    return datetime.combine(day + timedelta(days=nights), moment)
+
+
+def _read_time(words: str) -> tuple[time, int]:
+    """Return a time of day, and 1 if it is of the night that began on the day before."""
+    text = re.sub(r"(?<=[ap])\.(?=m)|\.$", "", _fold(words).removeprefix("at "))
     if text in {"noon", "中午", "正午"}:
-        return time(12)
-    if text in {"midnight", "午夜", "零点"}:
-        return time(0)
-    found = _CHINESE_TIME.fullmatch(text) or _ENGLISH_TIME.fullmatch(text)
+        return time(12), 0
+    if text in MIDNIGHT:
+        return time(0), 1
+    if text == "零点":
+        return time(0), 0
+    found = re.fullmatch(_CHINESE_TIME, text) or re.fullmatch(_ENGLISH_TIME, text)
     try:
         if found:
-            return _time_of(found)
+            return _time_of(found.groupdict())
     except ValueError:
         pass  # 25:00
     raise Unclear(f"{words!r} is no time I know / 看不懂这个时间")
 
 
-def _time_of(found: re.Match[str]) -> time:
-    part, hour = found["part"] or "", read_number(found["hour"])
-    words = found["minute"] or "0"
+def _time_of(found: dict[str, str | None]) -> tuple[time, int]:
+    part, hour = found["part"] or "", read_number(found["hour"] or "")
+    words = found.get("quarters") or found["minute"] or "0"
     minute = QUARTERS[words] if words in QUARTERS else read_number(words)
-    if (part in AFTERNOON and hour < 12) or (part == "中午" and hour < 11):
+    if found.get("to"):
+        hour, minute = (hour - 1) or 12, 60 - minute
+    is_past_midnight = part in NIGHT and (hour == 12 or hour < NIGHT_ENDS)
+    is_late = part in AFTERNOON or (part in NIGHT and not is_past_midnight)
+    if (is_late and hour < 12) or (part == "中午" and hour < 11):
         hour += 12
-    elif part in {"am", "凌晨", "上午"} and hour == 12:
+    elif hour == 12 and (is_past_midnight or part in {"am", "凌晨", "上午", "morning"}):
         hour = 0
-    return time(hour, minute)
+    return time(hour, minute), int(is_past_midnight)
 
 
-_CHINESE_TIME = re.compile(
-    r"(?P<part>凌晨|清晨|早上|早晨|今早|明早|早|上午|中午|下午|傍晚|晚上|今晚|明晚|晚)?"
+# Compiled by the first question, as `_READERS` are.
+_CHINESE_TIME: Final = (
+    r"(?P<part>凌晨|清晨|早上|早晨|今早|明早|早|上午|中午|下午|傍晚|晚上|今晚|明晚|晚|夜里|半夜|深夜)?的?"
     rf"(?P<hour>{_N})(?:点|时|:)钟?整?(?P<minute>半|一刻|三刻|{_N})?分?"
 )
-_ENGLISH_TIME = re.compile(r"(?P<hour>\d{1,2})(?:[:.](?P<minute>\d\d))?(?P<part>am|pm)?(?:o'clock)?")
+_ENGLISH_TIME: Final = (
+    rf"(?:(?P<quarters>half|quarter) (?:past|(?P<to>to)) )?(?P<hour>\d{{1,2}}|{WORDS})"
+    r"(?:[:.](?P<minute>\d\d))?(?: ?o'clock)?"
+    r"(?: ?(?:(?:in the|at|this) )?(?P<part>am|pm|morning|afternoon|evening|night|tonight))?"
+)
 
 
 def _fold(words: str) -> str:
@@ -118,9 +161,11 @@ def _fold(words: str) -> str:
 
 
 def read_number(text: str) -> int:
-    """Return the number that digits or Chinese words up to 99 write."""
+    """Return the number that digits write, or words up to 99, Chinese or English."""
     if text.isdecimal():
         return int(text)
+    if text.isascii():
+        return sum(NUMBERS[word] for word in text.replace("-", " ").split())
     tens, ten, units = text.rpartition("十")
     value = int("".join(str(DIGITS[digit]) for digit in units) or "0")
     return value + 10 * (read_number(tens) if tens else 1) if ten else value

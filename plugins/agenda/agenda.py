@@ -15,7 +15,7 @@ import trio
 from msgspec import Meta, Struct
 
 from apexbridge_trio.plugins import PluginHome
-from apexbridge_trio.plugins.dates import Unclear, read_day, read_days, read_time
+from apexbridge_trio.plugins.dates import Unclear, read_day, read_days, read_moment, read_time
 
 from .calendar_file import CalendarFile, Occurrence, as_occurrence
 
@@ -211,9 +211,9 @@ def _span(asked: AddArguments, now: datetime) -> tuple[date, date]:
     last = read_day(asked.end_date, now.date()) if asked.end_date else day
     if asked.time is None:
         return day, last + timedelta(days=1)
-    start = datetime.combine(day, read_time(asked.time), now.tzinfo)
+    start = read_moment(day, asked.time).replace(tzinfo=now.tzinfo)
     if asked.end_time:
-        return start, datetime.combine(last, read_time(asked.end_time), now.tzinfo)
+        return start, read_moment(last, asked.end_time).replace(tzinfo=now.tzinfo)
     return start, start + USUAL_LENGTH
 
 

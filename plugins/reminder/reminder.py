@@ -3,6 +3,7 @@
 They are the hub's own; a plugin that asks for it is handed those of its caller, and no others.
 """
 
+import re
 from typing import Any, Final
 
 from apexbridge_trio.errors import ToolFailed
@@ -12,6 +13,9 @@ from .when import when_of
 
 # A model reads the list; more than this is no answer to a question.
 MAX_LISTED: Final = 50
+# Where a word begins and ends, in writing that has spaces; Chinese has none.
+_EDGE: Final = r"(?<![a-z0-9](?=[a-z0-9]))"
+_END: Final = r"(?!(?<=[a-z0-9])[a-z0-9])"
 
 
 async def reminder_set(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
@@ -27,9 +31,15 @@ async def reminder_list(_arguments: dict[str, Any], home: PluginHome) -> dict[st
 
 
 async def reminder_remove(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
-    """Remove the one that fits; with none or several nothing is changed and they are told."""
+    """Remove the one that fits; with none or several nothing is changed and they are told.
+
+    With ``all`` each one that fits is removed, and ``count`` says how many.
+    """
     reminders = _of(home)
     fitting = _fitting(reminders.waiting(), arguments)
+    if arguments.get("all"):
+        gone = [one for one in fitting if await reminders.remove(one["id"])]
+        return {"count": len(gone), "all": [_told(one) for one in gone[:MAX_LISTED]]}
     if len(fitting) != 1 or not await reminders.remove(fitting[0]["id"]):
         return {"removed": None, "candidates": [_told(one) for one in fitting[:MAX_LISTED]]}
     return {"removed": _told(fitting[0]), "candidates": []}
@@ -46,9 +56,12 @@ def _fitting(waiting: list[dict[str, Any]], arguments: dict[str, Any]) -> list[d
         return [one for one in waiting if one["id"] == arguments["id"]]
     text = str(arguments.get("text", "")).casefold().strip()
     if not text:
-        raise ToolFailed("Say which reminder: its id, or what it is about / 请说明是哪一个提醒")
-    same = [one for one in waiting if one["text"].casefold() == text]
-    return same or [one for one in waiting if text in one["text"].casefold()]
+        return waiting
+    # Whole words before beginnings: the reminder of tea is not that of the steak, nor the teacher's.
+    for fits in (rf"^{re.escape(text)}$", rf"{_EDGE}{re.escape(text)}{_END}", _EDGE + re.escape(text)):
+        if found := [one for one in waiting if re.search(fits, one["text"].casefold())]:
+            return found
+    return []
 
 
 def _told(one: dict[str, Any]) -> dict[str, Any]:

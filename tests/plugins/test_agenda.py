@@ -177,6 +177,7 @@ def test_a_week_is_not_one_day() -> None:
         ("上午9点半", "09:30"), ("下午三点", "15:00"), ("晚上8点一刻", "20:15"), ("十点零五分", "10:05"), ("下午3点15分", "15:15"),
         ("凌晨12点", "00:00"), ("中午", "12:00"), ("中午1点", "13:00"), ("中午12点", "12:00"), ("9：30", "09:30"), ("二十二点三刻", "22:45"),
         ("9:30", "09:30"), ("at 3 pm", "15:00"), ("3 p.m.", "15:00"), ("12am", "00:00"), ("12 pm", "12:00"), ("9.15 a.m", "09:15"),
+        ("晚上12点半", "00:30"), ("半夜2点", "02:00"), ("7 in the evening", "19:00"), ("half past seven", "07:30"),
         ("10", "10:00"), ("noon", "12:00"), ("midnight", "00:00"), ("7 o'clock", "07:00"),
     ],
 )  # fmt: skip
@@ -188,6 +189,20 @@ def test_words_for_times(words: str, said: str) -> None:
 def test_words_that_are_no_time(words: str) -> None:
     with pytest.raises(AGENDA.Unclear):
         AGENDA.read_time(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("晚上12点", "2026-11-23 00:00"), ("今晚1点", "2026-11-23 01:00"), ("midnight", "2026-11-23 00:00"),
+     ("晚上11点", "2026-11-22 23:00"), ("凌晨1点", "2026-11-22 01:00"), ("零点", "2026-11-22 00:00")],
+)  # fmt: skip
+def test_past_midnight_a_night_is_still_that_of_its_day(words: str, said: str) -> None:
+    assert AGENDA.read_moment(date(2026, 11, 22), words) == datetime.fromisoformat(said)
+
+
+async def test_an_event_at_midnight_is_at_the_end_of_its_day(agenda: Agenda) -> None:
+    told = await agenda.add("火车", "明天", time="晚上12点")
+    assert told["start"].startswith("2026-11-24T00:00")
 
 
 async def test_what_is_added_is_listed_in_order(agenda: Agenda) -> None:

@@ -49,7 +49,45 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         ("看看我的提醒", "reminder_list", {}),
         ("取消喝水的提醒", "reminder_remove", {"text": "喝水"}),
         ("不用再提醒我喝水了", "reminder_remove", {"text": "喝水"}),
+        ("半个小时后叫我", "reminder_set", {"in": "半个小时", "text": "时间到了"}),
+        ("两个半小时后提醒我接孩子", "reminder_set", {"in": "两个半小时", "text": "接孩子"}),
+        ("1小时30分钟后提醒我关火", "reminder_set", {"in": "1小时30分钟", "text": "关火"}),
+        ("明天早上八点提醒我开会", "reminder_set", {"date": "明天", "time": "早上八点", "text": "开会"}),
+        ("记得明天下午提醒我寄快递", "reminder_set", {"date": "明天", "time": "下午", "text": "寄快递"}),
+        ("到晚上8点的时候提醒我一下去倒垃圾", "reminder_set", {"time": "晚上8点", "text": "去倒垃圾"}),
+        ("每周一9点提醒我倒垃圾", "reminder_set", {"every": "每周一", "time": "9点", "text": "倒垃圾"}),
+        ("每周一三五早上7点提醒我跑步", "reminder_set", {"every": "每周一三五", "time": "早上7点", "text": "跑步"}),
+        ("每晚十点提醒我锁门", "reminder_set", {"every": "每晚", "time": "十点", "text": "锁门"}),
+        ("每半小时提醒我站起来", "reminder_set", {"every": "每半小时", "text": "站起来"}),
+        ("每年3月5日提醒我妈妈生日", "reminder_set", {"every": "每年3月5日", "text": "妈妈生日"}),
+        ("设一个提醒，明天早上8点开会", "reminder_set", {"date": "明天", "time": "早上8点", "text": "开会"}),
+        ("帮我设个闹钟，明天早上7点", "reminder_set", {"date": "明天", "time": "早上7点", "text": "时间到了"}),
+        ("6点半叫我起床", "reminder_set", {"date": "早上", "time": "6点半", "text": "起床"}),
+        ("提醒我喝水", "reminder_set", {"text": "喝水"}),
+        ("今天有什么提醒", "reminder_list", {}),
+        ("取消提醒", "reminder_remove", {}),
+        ("取消所有提醒", "reminder_remove", {"all": True}),
         ("remind me to take the bread out at 7", "reminder_set", {"text": "take the bread out", "time": "7"}),
+        ("remind me every weekday at 8am to take pills", "reminder_set", {"every": "every weekday", "time": "8am", "text": "take pills"}),
+        ("in half an hour remind me to check the oven", "reminder_set", {"in": "half an hour", "text": "check the oven"}),
+        ("remind me in 1 hour 30 minutes to leave", "reminder_set", {"in": "1 hour 30 minutes", "text": "leave"}),
+        ("remind me in twenty-five mins to leave", "reminder_set", {"in": "twenty-five mins", "text": "leave"}),
+        ("Remind me in 10 minutes", "reminder_set", {"in": "10 minutes", "text": "Time is up"}),
+        ("set a timer for 10 minutes", "reminder_set", {"in": "10 minutes", "text": "Time is up"}),
+        ("set a reminder for 7pm to call Bob", "reminder_set", {"time": "7pm", "text": "call Bob"}),
+        ("add a reminder to buy milk on Friday at 5pm", "reminder_set", {"text": "buy milk", "date": "on Friday", "time": "5pm"}),
+        ("don't let me forget to call Anna at half past 6", "reminder_set", {"text": "call Anna", "time": "half past 6"}),
+        ("remind me tomorrow morning to buy milk", "reminder_set", {"date": "tomorrow morning", "text": "buy milk"}),
+        ("remind me tonight to take out the bins", "reminder_set", {"date": "tonight", "text": "take out the bins"}),
+        ("remind me to feed the cat at 6 in the evening", "reminder_set", {"text": "feed the cat", "time": "6 in the evening"}),
+        ("remind me on weekdays at 8 to leave", "reminder_set", {"every": "on weekdays", "time": "8", "text": "leave"}),
+        ("remind me every Monday, Wednesday and Friday at 7 to run", "reminder_set", {"every": "every Monday, Wednesday and Friday", "time": "7", "text": "run"}),
+        ("remind me to pay rent every month on the 1st", "reminder_set", {"text": "pay rent", "every": "every month on the 1st"}),
+        ("wake me up at 6:30", "reminder_set", {"text": "Wake up", "date": "in the morning", "time": "6:30"}),
+        ("remind me to call Anna", "reminder_set", {"text": "call Anna"}),
+        ("remind me to read chapter 5", "reminder_set", {"text": "read chapter 5"}),
+        ("what reminders do I have today", "reminder_list", {}),
+        ("cancel all reminders", "reminder_remove", {"all": True}),
         ("Remind me in 20 minutes to call Anna", "reminder_set", {"in": "20 minutes", "text": "call Anna"}),
         ("please remind me to call Anna in 20 minutes", "reminder_set", {"in": "20 minutes", "text": "call Anna"}),
         ("Every weekday at 8:30 remind me to leave", "reminder_set", {"every": "Every weekday", "time": "8:30", "text": "leave"}),
@@ -76,6 +114,38 @@ async def test_what_is_said_is_understood(home: Home, said: str, tool: str, argu
         ({"date": "明天", "time": "早上8点"}, {"at": "2026-11-23T08:00"}),
         ({"date": "tomorrow"}, {"at": "2026-11-23T09:00"}),
         ({"date": "今晚", "time": "9点"}, {"at": "2026-11-22T21:00"}),
+        ({"in": "1小时30分钟"}, {"in": 5400}),
+        ({"in": "两个半小时"}, {"in": 9000}),
+        ({"in": "1.5小时"}, {"in": 5400}),
+        ({"in": "三刻钟"}, {"in": 2700}),
+        ({"in": "an hour and a half"}, {"in": 5400}),
+        ({"in": "two and a half hours"}, {"in": 9000}),
+        ({"in": "1 hour and 30 minutes"}, {"in": 5400}),
+        ({"in": "a couple of minutes"}, {"in": 120}),
+        ({"in": "twenty-five mins"}, {"in": 1500}),
+        ({"in": "a quarter of an hour"}, {"in": 900}),
+        ({"date": "tonight"}, {"at": "2026-11-22T20:00"}),
+        ({"date": "tonight", "time": "at 9"}, {"at": "2026-11-22T21:00"}),
+        ({"date": "tonight", "time": "midnight"}, {"at": "2026-11-23T00:00"}),
+        ({"date": "今晚", "time": "12点"}, {"at": "2026-11-23T00:00"}),
+        ({"date": "今天", "time": "晚上12点"}, {"at": "2026-11-23T00:00"}),
+        ({"time": "晚上12点"}, {"at": "2026-11-23T00:00"}),
+        ({"time": "晚上1点"}, {"at": "2026-11-23T01:00"}),
+        ({"time": "中午"}, {"at": "2026-11-23T12:00"}),
+        ({"date": "明天", "time": "下午"}, {"at": "2026-11-23T15:00"}),
+        ({"date": "明早", "time": "七点"}, {"at": "2026-11-23T07:00"}),
+        ({"date": "tomorrow evening", "time": "8"}, {"at": "2026-11-23T20:00"}),
+        ({"date": "on friday evening"}, {"at": "2026-11-27T20:00"}),
+        ({"date": "in the morning", "time": "6:30"}, {"at": "2026-11-23T06:30"}),
+        ({"date": "this afternoon", "time": "3"}, {"at": "2026-11-22T15:00"}),
+        ({"date": "today", "time": "5"}, {"at": "2026-11-22T17:00"}),
+        ({"date": "今天", "time": "3点"}, {"at": "2026-11-22T15:00"}),
+        ({"date": "today", "time": "5 am"}, {"at": "2026-11-22T05:00"}),
+        ({"time": "5 o'clock"}, {"at": "2026-11-22T17:00"}),
+        ({"time": "half past 7"}, {"at": "2026-11-22T19:30"}),
+        ({"time": "quarter to 1 pm"}, {"at": "2026-11-22T12:45"}),
+        ({"time": "7 in the evening"}, {"at": "2026-11-22T19:00"}),
+        ({"time": "八点零五分"}, {"at": "2026-11-22T20:05"}),
         ({"time": "7"}, {"at": "2026-11-22T19:00"}),
         ({"time": "3点"}, {"at": "2026-11-22T15:00"}),
         ({"time": "七点半"}, {"at": "2026-11-22T19:30"}),
@@ -85,6 +155,22 @@ async def test_what_is_said_is_understood(home: Home, said: str, tool: str, argu
         ({"time": "15:00"}, {"at": "2026-11-22T15:00"}),
         ({"every": "每天", "time": "晚上10点"}, {"cron": "0 22 * * *"}),
         ({"every": "every weekday", "time": "8:30"}, {"cron": "30 8 * * 1-5"}),
+        ({"every": "every evening", "time": "7"}, {"cron": "0 19 * * *"}),
+        ({"every": "每晚", "time": "十点"}, {"cron": "0 22 * * *"}),
+        ({"every": "每天", "time": "早上"}, {"cron": "0 8 * * *"}),
+        ({"every": "every monday morning"}, {"cron": "0 8 * * 1"}),
+        ({"every": "every Monday, Wednesday and Friday"}, {"cron": "0 9 * * 1,3,5"}),
+        ({"every": "mondays"}, {"cron": "0 9 * * 1"}),
+        ({"every": "on weekdays", "time": "8"}, {"cron": "0 8 * * 1-5"}),
+        ({"every": "每周一三五", "time": "早上7点"}, {"cron": "0 7 * * 1,3,5"}),
+        ({"every": "每周二、周四"}, {"cron": "0 9 * * 2,4"}),
+        ({"every": "every month on the 1st"}, {"cron": "0 9 1 * *"}),
+        ({"every": "on the 15th of every month"}, {"cron": "0 9 15 * *"}),
+        ({"every": "每年3月5日"}, {"cron": "0 9 5 3 *"}),
+        ({"every": "每年十二月二十五号"}, {"cron": "0 9 25 12 *"}),
+        ({"every": "every year on March 5"}, {"cron": "0 9 5 3 *"}),
+        ({"every": "每半小时"}, {"cron": "*/30 * * * *"}),
+        ({"every": "every half hour"}, {"cron": "*/30 * * * *"}),
         ({"every": "monday"}, {"cron": "0 9 * * 1"}),
         ({"every": "每个星期天", "time": "8点"}, {"cron": "0 8 * * 0"}),
         ({"every": "每月15号", "time": "9点"}, {"cron": "0 9 15 * *"}),
@@ -103,7 +189,7 @@ def test_what_the_words_mean(asked: Any, when: Any) -> None:
 @pytest.mark.parametrize(
     "asked",
     [{}, {"in": "soon"}, {"in": "x minutes"}, {"in": "5 parsecs"}, {"every": "7 minutes"}, {"every": "5 days"},
-     {"every": "blue moon"}, {"every": "0 minutes"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
+     {"every": "blue moon"}, {"every": "0 minutes"}, {"every": "90 minutes"}, {"every": "每两周"}, {"in": "5 minutes or so"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_refused(asked: Any) -> None:
     with pytest.raises(ValueError, match=r"\w"):
@@ -141,6 +227,25 @@ async def test_a_chat_sets_lists_and_removes_and_others_see_nothing(
             "notify",
         )
         assert "整除一小时" in await turn("每7分钟提醒我喝水")
+        assert "请说明什么时候提醒" in await turn("提醒我喝水")
+
+
+async def test_what_is_removed_is_what_was_meant(tmp_path: Path, autojump_clock: Any) -> None:
+    async with open_world(tmp_path) as world:
+
+        async def turn(said: str) -> str:
+            return content(await world.chat(say(said)))
+
+        for text in ("buy steak", "call Anna", "water plants", "make tea", "吃药", "吃饭"):
+            await turn(f"remind me to {text} in 2 hours")
+        assert (await turn("cancel the ea reminder")).startswith('There is no reminder like "ea"')
+        assert await turn("cancel the tea reminder") == "Removed the reminder: make tea."
+        assert await turn("delete the plant reminder") == "Removed the reminder: water plants."
+        assert (await turn("取消吃的提醒")).startswith("有 2 个提醒符合，没有取消。")
+        assert (await turn("cancel the reminder")).startswith("4 reminders fit, nothing was removed.")
+        assert await turn("cancel all reminders") == "Removed 4 reminders: buy steak; call Anna; 吃药; 吃饭."
+        assert await turn("取消所有提醒") == "没有提醒，没有取消任何提醒。"
+        assert await turn("cancel the reminder") == "There is no reminder; nothing was removed."
 
 
 async def test_a_plugin_without_the_permission_has_none(tmp_path: Path) -> None:

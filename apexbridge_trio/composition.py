@@ -22,7 +22,7 @@ from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.belief import doubted_ms, note_belief
 from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source
-from apexbridge_trio.events import Events
+from apexbridge_trio.events import Bounds, Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Keys, Principal
@@ -134,7 +134,9 @@ def open_hub(
         settings.begin()
         pendings = _pendings(config, state, store, written, journal, clock)
         nodes = _nodes(config, flights, journal, store, written, pendings, settings, clock)
-        notices = Notices(store, written, journal, events := Events())
+        notices = Notices(
+            store, written, journal, events := Events(bounds=Bounds(events=config.events.keep_events))
+        )
         tell(events, notices, pendings, nodes, reminders)
         tell_faults(events, notices, pendings, plugins)
         clock.changed = partial(tell_clock, notices)

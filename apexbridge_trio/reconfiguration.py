@@ -45,6 +45,7 @@ def configure(hub: Hub, before: Config, after: Config) -> None:
     hub.backgrounds.keep_s = after.chat.result_ttl_s
     hub.pendings.expires_s, hub.pendings.keep_s = after.callbacks.expires_s, keep_s
     hub.nodes.configure(after.nodes, keep_s)
+    hub.events.keep(after.events.keep_events)
     if before.limits != after.limits:
         hub.limiter.replace(after.limits)
     if before.triggers != after.triggers:

@@ -42,6 +42,7 @@ APPLIED: Final[dict[str, When]] = {
     "callbacks.expires_s": "next-request",
     "callbacks.signing_secret_files": "next-request",
     "results.keep_days": "live",
+    "events.keep_events": "live",
     # A node is told its heartbeat and its frame's size when it registers.
     "nodes.heartbeat_interval_s": "next-request",
     "nodes.register_timeout_s": "next-request",

@@ -130,6 +130,12 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: Days = 30.0
 
 
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is told as it happens, for who was away."""
+
+    keep_events: Count = 1000
+
+
 class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Machines that join, and what they may take of the hub."""
 
@@ -241,6 +247,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plugins: Plugins = field(default_factory=Plugins)
     callbacks: Callbacks = field(default_factory=Callbacks)
     results: Results = field(default_factory=Results)
+    events: Events = field(default_factory=Events)
     nodes: Nodes = field(default_factory=Nodes)
     triggers: list[Trigger] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)

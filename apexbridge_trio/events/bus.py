@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from apexbridge_trio.errors import BadRequest, Draining
 from apexbridge_trio.events.event import KINDS, Event, Kind, write_frame
 from apexbridge_trio.events.history import Bounds, History
@@ -112,6 +114,12 @@ class Events:
         if tenant_id not in self._histories:
             self._histories[tenant_id] = History(self._bounds)
         return self._histories[tenant_id]
+
+    def keep(self, events: int) -> None:
+        """Keep so many events of each tenant; what is too many goes with the tenant's next one."""
+        self._bounds = replace(self._bounds, events=events)
+        for history in self._histories.values():
+            history.bounds = self._bounds
 
     def publish(
         self, kind: Kind, owner: Principal, data: Any, *, chat: str | None = None, ends: str | None = None

@@ -33,10 +33,14 @@ class Bounds(Struct, frozen=True):
 
 
 class History:
-    """The events of one tenant, by number; no reader and no clock."""
+    """The events of one tenant, by number; no reader and no clock.
+
+    Attributes:
+        bounds: How much is kept; other ones count from the next event on.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._kept: OrderedDict[int, Event] = OrderedDict()
         self._kept_bytes = 0
         self._pieces: OrderedDict[int, Event] = OrderedDict()
@@ -59,12 +63,12 @@ class History:
             self._chats.setdefault(event.chat, []).append(event.seq)
             self._pieces[event.seq] = event
             self._pieces_bytes += _size(event)
-            while self._pieces_bytes > self._bounds.chat_bytes:
+            while self._pieces_bytes > self.bounds.chat_bytes:
                 self._push_out_piece()
             return
         self._kept[event.seq] = event
         self._kept_bytes += _size(event)
-        while self._kept_bytes > self._bounds.bytes or len(self._kept) > self._bounds.events:
+        while self._kept_bytes > self.bounds.bytes or len(self._kept) > self.bounds.events:
             seq, old = self._kept.popitem(last=False)
             self._kept_bytes -= _size(old)
             self._lost = max(self._lost, seq)

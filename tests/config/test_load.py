@@ -45,6 +45,11 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert [model.id for model in config.models] == ["one", "two"]
 
 
+def test_each_table_of_the_contract_may_stand_there_empty(tmp_path: Path) -> None:
+    tables = ("server", "auth", "chat", "nodes", "plugins", "callbacks", "events", "limits", "log")
+    assert config_of(tmp_path, "\n".join(f"[{table}]" for table in tables)) == Config()
+
+
 def test_a_key_may_have_limits_of_its_own(tmp_path: Path) -> None:
     limits = config_of(
         tmp_path, '[limits]\nchats_per_minute = 9\n[limits.keys."0123456789abcdef"]\ntokens_per_day = 5\n'

@@ -28,6 +28,20 @@ def keeping(heard):
     return post
 
 
+def test_another_bound_counts_from_the_next_event_on():
+    events = Events(bounds=Bounds(events=5))
+    for number in range(5):
+        events.publish("alert", HOUSE, {"message": str(number)})
+    events.keep(2)
+    last = events.publish("alert", HOUSE, {"message": "last"})
+    kept = events.history("t").kept()
+    assert [event.seq for event in kept] == [last.seq - 1, last.seq]
+    assert events.history("t").after(1) is None
+    assert len(events.history("t").after(last.seq - 2) or ()) == 2
+    events.publish("alert", OTHER, {})
+    assert events.history("u").bounds.events == 2
+
+
 def read(event):
     return json.loads(event.frame)
 

@@ -9,12 +9,15 @@ import pytest
 import trio
 
 from apexbridge_trio.errors import StorageFailed, StoreUnusable
+from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import capture
 from apexbridge_trio.redaction import redact
 from apexbridge_trio.settings import Origin
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import content, say
 from tests.settings.house import NET_S, TOML, House, house
+
+HOUSE = Principal("house")
 
 
 def left_beside(folder: Path) -> list[str]:
@@ -36,6 +39,7 @@ async def test_rooms_that_were_handed_values_take_the_new_ones_in_the_same_step(
                 "chat": {"result_ttl_s": 7},
                 "callbacks": {"expires_s": 8},
                 "results": {"keep_days": 2},
+                "events": {"keep_events": 2},
                 "nodes": {"max_queued": 3, "heartbeat_interval_s": 4, "llm_tokens_per_day": 5},
                 "limits": {"max_connections": 6, "chats_per_minute": 9},
                 "plugins": {"timezone": "Asia/Shanghai"},
@@ -50,6 +54,9 @@ async def test_rooms_that_were_handed_values_take_the_new_ones_in_the_same_step(
         ) == (3, 4, 5)
         assert (hub.limiter.limits.max_connections, hub.limiter.limits.chats_per_minute) == (6, 9)
         assert hub.reminders.home.key == "Asia/Shanghai"
+        for number in range(4):
+            hub.events.publish("notification", HOUSE, {"message": str(number)})
+        assert len(hub.events.history(HOUSE.tenant_id).kept()) == 2
         assert list(hub.triggers._armed) == ["t"]
 
 

@@ -19,6 +19,26 @@ State = Literal["closed", "open", "half-open"]
 MAX_BLOCK_S: Final = 300.0
 
 
+class Rests:
+    """Which models a provider wants to be left alone with, and until when.
+
+    Providers count requests by model, so one that is over its limit says nothing of the others, and a
+    fallback to another one of the same provider is worth its while.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def begin(self, model: str, now: float, wait_s: float) -> None:
+        """Note that a model is to be left alone so long; a shorter wish does not undo a longer one."""
+        self._until = {name: until for name, until in self._until.items() if until > now}
+        self._until[model] = max(self._until.get(model, now), now + min(wait_s, MAX_BLOCK_S))
+
+    def wait_s(self, model: str, now: float) -> float:
+        """Return how long to wait before asking a model; 0 if now is right."""
+        return max(0.0, self._until.get(model, now) - now)
+
+
 class Circuit:
     """Whether it is worth asking one provider.
 

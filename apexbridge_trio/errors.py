@@ -42,6 +42,11 @@ class ApexError(Exception):
         self.tools_ran = tools_ran
 
     @property
+    def told_code(self) -> str:
+        """The word that a peer is told; in the log and in what is counted it is `code`."""
+        return self.code
+
+    @property
     def should_retry(self) -> bool:
         """Whether a client library may send the same request again on its own."""
         return self.retryable and not self.tools_ran
@@ -349,16 +354,27 @@ class UpstreamRefused(UpstreamError):
 
     Args:
         upstream_status: The provider's. One that finds fault with the request is the client's too.
+        said_code: The provider's own word for such a fault: clients look for ``context_length_exceeded``.
+        said_param: The field at such a fault, as the provider names it.
     """
 
     code = "upstream_refused"
     retryable = False
 
-    def __init__(self, message: str, *, upstream_status: int, **rest: object) -> None:
+    def __init__(
+        self, message: str, *, upstream_status: int, said_code: str = "", said_param: str = "", **rest: object
+    ) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]  # the base names them
         self.upstream_status = upstream_status
+        self._said_code = ""
         if upstream_status in {400, 413, 422}:
             self.status, self.type = upstream_status, BadRequest.type
+            self._said_code, self.param = said_code, said_param or self.param
+
+    @property
+    def told_code(self) -> str:
+        """See `ApexError.told_code`."""
+        return self._said_code or self.code
 
 
 class UpstreamBusy(UpstreamError):

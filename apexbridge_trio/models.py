@@ -65,7 +65,7 @@ class Model(Struct, frozen=True):
                 facts["gen_ai.provider.name"] = target.source.name
                 facts["gen_ai.request.model"] = target.name
                 try:
-                    answer = await stack.enter_async_context(target.source.open_answer(body))
+                    answer = await stack.enter_async_context(target.source.open_answer(body, target.name))
                     break
                 except UpstreamError as fault:
                     if _is_the_requests_own(fault) or number == len(self.targets):

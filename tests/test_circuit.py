@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from apexbridge_trio.circuit import MAX_BLOCK_S, Circuit
+from apexbridge_trio.circuit import MAX_BLOCK_S, Circuit, Rests
 
 
 def eighths(low: float, high: float) -> st.SearchStrategy[float]:
@@ -19,6 +19,17 @@ def opened(now: float = 0.0) -> Circuit:
         assert circuit.admit(now)
         circuit.failed(now)
     return circuit
+
+
+def test_each_model_rests_for_itself() -> None:
+    rests = Rests()
+    rests.begin("a", 0.0, 40.0)
+    rests.begin("a", 1.0, 2.0)
+    rests.begin("b", 1.0, 1e9)
+    assert (rests.wait_s("a", 10.0), rests.wait_s("c", 10.0)) == (30.0, 0.0)
+    assert rests.wait_s("b", 1.0) == MAX_BLOCK_S
+    rests.begin("c", 500.0, 1.0)
+    assert list(rests._until) == ["c"]  # what is over is forgotten
 
 
 def test_it_opens_after_failures_in_a_row() -> None:

@@ -135,8 +135,16 @@ class IntentModel:
         return compiled[1]
 
     @asynccontextmanager
-    async def open_answer(self, body: bytes) -> AsyncIterator["IntentAnswer"]:
+    async def open_answer(
+        self,
+        body: bytes,
+        model: str = "",  # noqa: ARG002  # see Source
+    ) -> AsyncIterator["IntentAnswer"]:
         """Answer a chat; the answer is complete when the block is entered.
+
+        Args:
+            body: Whole.
+            model: There is only one; see `protocol.answer.Source`.
 
         Raises:
             BadRequest: The body is no chat request; nothing was done.

@@ -33,10 +33,14 @@ class Source(Protocol):
         """What the config calls it."""
         ...
 
-    def open_answer(self, body: bytes) -> AbstractAsyncContextManager[Answer]:
+    def open_answer(self, body: bytes, model: str = "") -> AbstractAsyncContextManager[Answer]:
         """Ask with a whole ``/chat/completions`` body and hold the answer open inside the block.
 
         Leaving the block, by any way, ends the call at the other side: nothing goes on behind it.
+
+        Args:
+            body: Whole.
+            model: The name that is in it, for what is known of one model alone.
 
         Raises:
             UpstreamError: On entering: nothing was received, or it was an error.

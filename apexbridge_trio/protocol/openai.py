@@ -227,7 +227,7 @@ def _explain(text: str) -> BadRequest:
 
 def error_body(error: ApexError) -> ErrorBody:
     """Put an error into OpenAI's words."""
-    told = ErrorBody(error.message, error.type, error.code, error.param)
+    told = ErrorBody(error.message, error.type, error.told_code, error.param)
     if isinstance(error, ConfigRefused) and error.faults:
         told.faults = [
             {"path": path, "line": line or None, "message": said} for path, line, said in error.faults

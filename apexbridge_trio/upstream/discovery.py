@@ -8,7 +8,7 @@ import trio
 
 from apexbridge_trio.errors import UpstreamBroken, UpstreamSilent, UpstreamUnreachable
 from apexbridge_trio.relay import tls_context
-from apexbridge_trio.upstream.faults import fault_of
+from apexbridge_trio.upstream.faults import Said, fault_of
 
 if TYPE_CHECKING:
     import httpx
@@ -69,7 +69,7 @@ class Catalogue:
                 f"Upstream {self._name} lists no models within {LOOK_S:g} s and {MAX_LIST_BYTES >> 20} MiB."
             )
         if status != 200:
-            raise fault_of(self._name, status, "", None)
+            raise fault_of(self._name, status, Said(), None)
         try:
             found = msgspec.json.decode(body, type=_List)
         except msgspec.DecodeError as fault:

@@ -9,8 +9,8 @@ from typing import Final, Literal, TypedDict
 import trio
 
 from apexbridge_trio import __version__, config
-from apexbridge_trio.circuit import Circuit, State
-from apexbridge_trio.errors import ConfigInvalid, UpstreamBroken, UpstreamBusy, UpstreamError
+from apexbridge_trio.circuit import Circuit, Rests, State
+from apexbridge_trio.errors import ConfigInvalid, UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamLimited
 from apexbridge_trio.relay import Connect, RelayPool, RelayResponse
 from apexbridge_trio.upstream.discovery import Catalogue, Transport
 from apexbridge_trio.upstream.faults import (
@@ -98,6 +98,7 @@ class Upstream:
         )
         self._slots = trio.CapacityLimiter(entry.max_concurrency)
         self._circuit = Circuit()
+        self._rests = Rests()
         self._jitter = jitter
         self._catalogue = Catalogue(entry.name, entry.base_url, headers, entry.proxy, transport)
         self._listed: list[str] = []
@@ -109,7 +110,7 @@ class Upstream:
         self.retries = 0
 
     @asynccontextmanager
-    async def open_answer(self, body: bytes) -> AsyncIterator[UpstreamAnswer]:
+    async def open_answer(self, body: bytes, model: str = "") -> AsyncIterator[UpstreamAnswer]:
         """Ask with a whole ``/chat/completions`` body and hold the answer open inside the block.
 
         Waits for a slot of the provider's concurrency, then asks up to `attempts` times, as long as
@@ -121,6 +122,7 @@ class Upstream:
         Raises:
             UpstreamUnreachable: No connection, or it ended before the first byte.
             UpstreamBusy: The circuit is open, or the provider asks for more patience than there is.
+            UpstreamLimited: The same, with this model.
             UpstreamRefused: The provider will not answer this request; `status` says whose fault it is.
             UpstreamError: It failed in another way, see `errors`.
         """
@@ -128,7 +130,7 @@ class Upstream:
         async with AsyncExitStack() as stack:
             await self._slots.acquire_on_behalf_of(slot)
             stack.callback(self._slots.release_on_behalf_of, slot)
-            yield await self._persist(stack, body)
+            yield await self._persist(stack, body, model)
 
     async def models(self) -> list[str]:
         """Return the names of its models: the config's, else what it lists.
@@ -183,23 +185,26 @@ class Upstream:
             return "unknown"
         return "failing" if self._fault else "ok"
 
-    async def _persist(self, stack: AsyncExitStack, body: bytes) -> UpstreamAnswer:
+    async def _persist(self, stack: AsyncExitStack, body: bytes, model: str) -> UpstreamAnswer:
         """Ask until there is an answer; what is open then belongs to the stack."""
         attempt = 0
         while True:
             attempt += 1
             now = trio.current_time()
+            if wait_s := self._rests.wait_s(model, now):
+                message = f"Upstream {self.name} is to be left alone with {model} for now."
+                raise UpstreamLimited(message, retry_after_s=wait_s)
             if not self._circuit.admit(now):
                 raise UpstreamBusy(self._why_not(), retry_after_s=self._circuit.wait_s(now))
             try:
                 answer = await self._ask(stack, body)
             except UpstreamError as fault:
-                self._note(fault)
+                self._note(fault, model)
                 pause_s = self._pause_s(fault, attempt)
                 if pause_s is None:
                     raise
             else:
-                self._note(None)
+                self._note(None, model)
                 return answer
             await trio.sleep(pause_s)
             self.retries += 1
@@ -234,7 +239,7 @@ class Upstream:
         is_worth_it = self._circuit.wait_s(trio.current_time() + pause_s) == 0
         return pause_s if is_worth_it else None
 
-    def _note(self, fault: UpstreamError | None) -> None:
+    def _note(self, fault: UpstreamError | None, model: str) -> None:
         """Learn from one attempt."""
         now = trio.current_time()
         word = fault.code if fault else "ok"
@@ -243,7 +248,9 @@ class Upstream:
             self._circuit.succeeded()
         else:
             self._circuit.failed(now)
-        if fault and fault.retry_after_s:
+        if fault and fault.retry_after_s and isinstance(fault, UpstreamLimited):
+            self._rests.begin(model, now, fault.retry_after_s)
+        elif fault and fault.retry_after_s:
             self._circuit.blocked(now, fault.retry_after_s)
         self._checked(fault)
 

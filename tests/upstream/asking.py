@@ -38,7 +38,7 @@ async def world(*, key: str = "", **more: Any) -> AsyncIterator[tuple[FakeUpstre
 async def ask(upstream: Upstream, model: str, *, stream: bool = False) -> bytes:
     asked = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
     body = b""
-    async with upstream.open_answer(json.dumps(asked).encode()) as answer:
+    async with upstream.open_answer(json.dumps(asked).encode(), model) as answer:
         while piece := await answer.receive():
             body += piece
     return body

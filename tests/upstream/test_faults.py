@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from apexbridge_trio.errors import UpstreamError, UpstreamLimited, UpstreamRefused
 from apexbridge_trio.upstream.faults import (
     MAX_SAID_CHARS,
+    Said,
     fault_of,
     is_worth_repeating,
     retry_after_s,
@@ -39,7 +41,7 @@ from apexbridge_trio.upstream.faults import (
 def test_each_status_has_its_meaning(
     status: int, kind: type[UpstreamError], told: int, repeated: bool, lives: bool
 ) -> None:
-    fault = fault_of("fake", status, "because", None)
+    fault = fault_of("fake", status, Said("because", "context_length_exceeded", "messages"), None)
     assert type(fault) is kind
     assert fault.status == told
     assert fault.type == (
@@ -51,6 +53,11 @@ def test_each_status_has_its_meaning(
     )
     assert (is_worth_repeating(fault), says_it_lives(fault)) == (repeated, lives)
     assert fault.should_retry is (kind is not UpstreamRefused)
+    # What finds fault with the request is told in the provider's words, and counted in ours.
+    is_the_requests = told in {400, 413, 422}
+    assert (fault.told_code == "context_length_exceeded") is is_the_requests
+    assert (fault.param == "messages") is is_the_requests
+    assert fault.code == kind.code
     assert "fake" in fault.message
     assert ("because" in fault.message) is (status not in {401, 403})
 
@@ -67,28 +74,51 @@ def test_each_status_has_its_meaning(
     ],
 )
 def test_the_providers_words_are_found_without_the_key(body: bytes) -> None:
-    assert said_in(body.replace(b"***", b"sk-hush"), "sk-hush") == "no *** here"
-    assert said_in(body, "") == "no *** here"
+    assert said_in(body.replace(b"***", b"sk-hush"), "sk-hush") == Said("no *** here")
+    assert said_in(body, "") == Said("no *** here")
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[1]", b'{"error": {"code": 5}}', b'{"detail": [{"loc": []}]}', b"7"]
 )
 def test_no_words_are_no_words(body: bytes) -> None:
-    assert said_in(body, "sk-hush") == ""
+    assert said_in(body, "sk-hush") == Said()
+
+
+@pytest.mark.parametrize(
+    ("code", "param", "said"),
+    [
+        (
+            "context_length_exceeded",
+            "messages.[0].content",
+            ("context_length_exceeded", "messages.[0].content"),
+        ),
+        (400, None, ("", "")),
+        ("two words", {"a": 1}, ("", "")),
+        ("sk-hush", "x" * 101, ("", "")),
+        ("ok\n", "", ("", "")),
+    ],
+)
+def test_the_providers_own_word_and_field_are_found(
+    code: object, param: object, said: tuple[str, str]
+) -> None:
+    found = said_in(
+        msgspec.json.encode({"error": {"message": "no", "code": code, "param": param}}), "sk-hush"
+    )
+    assert found == Said("no", *said)
 
 
 def test_a_page_is_cut() -> None:
-    assert len(said_in(b"<html>" * 1000, "")) == MAX_SAID_CHARS
+    assert len(said_in(b"<html>" * 1000, "").message) == MAX_SAID_CHARS
 
 
 @given(st.binary())
 def test_any_body_gives_words(body: bytes) -> None:
-    assert "sk-hush" not in said_in(body + b"sk-hush", "sk-hush")
+    assert "sk-hush" not in said_in(body + b"sk-hush", "sk-hush").message
 
 
 def test_a_key_over_the_edge_of_the_cut_is_not_told_in_part() -> None:
-    assert "sk-" not in said_in(b"x" * (MAX_SAID_CHARS - 4) + b"sk-hush", "sk-hush")
+    assert "sk-" not in said_in(b"x" * (MAX_SAID_CHARS - 4) + b"sk-hush", "sk-hush").message
 
 
 def in_a_minute() -> bytes:

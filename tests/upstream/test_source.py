@@ -134,10 +134,27 @@ async def test_retry_after_is_waited_for_when_it_is_short(autojump_clock: object
         assert trio.current_time() - began >= 7
 
 
-async def test_a_long_retry_after_is_told_and_obeyed_by_all(autojump_clock: object) -> None:
+async def test_a_model_over_its_limit_is_left_alone_and_the_others_are_not(autojump_clock: object) -> None:
     async with world() as (provider, upstream):
+        for after_s in (0, 10):
+            await trio.sleep(after_s)
+            with pytest.raises(UpstreamLimited) as told:
+                await ask(upstream, "status:429:40")
+            assert told.value.retry_after_s == pytest.approx(40 - after_s, abs=0.1)
+            assert told.value.status == 429
+            assert len(provider.requests) == 1
+        await ask(upstream, "hello")
+        assert len(provider.requests) == 2
+        await trio.sleep(31)
         with pytest.raises(UpstreamLimited):
             await ask(upstream, "status:429:40")
+        assert len(provider.requests) == 3
+
+
+async def test_a_long_retry_after_is_told_and_obeyed_by_all(autojump_clock: object) -> None:
+    async with world() as (provider, upstream):
+        with pytest.raises(UpstreamError):
+            await ask(upstream, "status:503:40")
         await trio.sleep(10)
         with pytest.raises(UpstreamBusy) as told:
             await ask(upstream, "hello")
@@ -146,8 +163,8 @@ async def test_a_long_retry_after_is_told_and_obeyed_by_all(autojump_clock: obje
         assert len(provider.requests) == 1
         await trio.sleep(30)
         await ask(upstream, "hello")
-        with pytest.raises(UpstreamLimited):
-            await ask(upstream, "status:429:999999999")
+        with pytest.raises(UpstreamError):
+            await ask(upstream, "status:503:999999999")
         await trio.sleep(MAX_BLOCK_S)
         await ask(upstream, "hello")
 

@@ -243,6 +243,34 @@ async def test_another_model_answers_when_the_first_can_not(state, autojump_cloc
         assert (await world.chat(say("hi", "strict"))).status == 400
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_provider_finds_wrong_with_the_request_is_told_in_its_words(
+    state, autojump_clock, stream
+):
+    async with open_world(state) as world:
+
+        async def too_long(call):
+            said = {"message": "too long", "code": "context_length_exceeded", "param": "messages"}
+            await call.whole(json.dumps({"error": said}).encode(), status=400)
+
+        world.provider.scripts["odd"] = too_long
+        reply = await world.chat(say("x", "odd", stream=stream))
+        error = reply.json["error"]
+        assert (reply.status, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
+        assert "too long" in error["message"]
+
+
+async def test_a_model_over_its_limit_has_another_one_of_its_provider_answer(state, autojump_clock):
+    models = [
+        {"id": "busy", "upstream": "up", "name": "status:429:40", "fallback": ["spare"]},
+        {"id": "spare", "upstream": "up", "name": "echo"},
+    ]
+    async with open_world(state, models=models) as world:
+        assert content(await world.chat(say("hi", "busy"))) == "hi"
+        assert content(await world.chat(say("hi", "busy"))) == "hi"
+        assert world.provider.counts == {"status:429:40": 1, "echo": 2}
+
+
 async def test_a_system_prompt_goes_before_the_conversation(state, autojump_clock):
     models = [{"id": "polite", "upstream": "up", "name": "echo", "system": "Be kind."}]
     async with open_world(state, models=models) as world:

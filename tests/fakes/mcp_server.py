@@ -1,4 +1,4 @@
-"""A small MCP server, run as ``python -m tests.fakes.mcp_server [stdio | PORT]``.
+"""A small MCP server, run as ``python -m tests.fakes.mcp_server [stdio | PORT [json]]``.
 
 Its notes go to the file that NOTES names, a line each: what happened to a call is seen there.
 """
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     if sys.argv[1:] in ([], ["stdio"]):
         server.run()
     else:
-        server.run("streamable-http", port=int(sys.argv[1]))
+        server.run("streamable-http", port=int(sys.argv[1]), json_response=sys.argv[2:] == ["json"])

@@ -20,7 +20,7 @@ from apexbridge_trio.config import Secret
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
 from apexbridge_trio.log import capture
 from apexbridge_trio.plugins.manifest import Limits
-from apexbridge_trio.plugins.mcp import McpServer, Mount, server
+from apexbridge_trio.plugins.mcp import McpServer, Mount, http, server
 from apexbridge_trio.plugins.tree import Cage
 from apexbridge_trio.plugins.voice import MAX_LINES
 from tests.fakes import mcp_server
@@ -194,7 +194,8 @@ async def test_new_tools_are_learnt_when_the_server_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("command", "fault"),
     [
-        (("/no/such/server",), "could not be run: No such file or directory"),
+        (("/no/such/server",), r"could not be run: server: No such file or directory.$"),
+        (("no-such-server",), r"could not be run: no-such-server: No such file .* in the hub's PATH"),
         (("/bin/sh", "-c", "echo bad config >&2; exit 7"), "exit code 7: bad config"),
         (("/bin/sh", "-c", "echo no json; cat >/dev/null & sleep 0.2; exit 0"), "exit code 0"),
     ],
@@ -228,11 +229,11 @@ async def test_without_the_library_it_says_what_to_install(tmp_path: Path, monke
 
 
 @asynccontextmanager
-async def served(tmp_path: Path) -> AsyncIterator[tuple[int, trio.Process]]:
+async def served(tmp_path: Path, *words: str) -> AsyncIterator[tuple[int, trio.Process]]:
     """Run the server over HTTP until the block is left."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.fakes.mcp_server", str(port)]
+    command = [sys.executable, "-m", "tests.fakes.mcp_server", str(port), *words]
     env = {**os.environ, "NOTES": str(tmp_path / "notes")}
     async with trio.open_nursery() as nursery:
         run = partial(trio.run_process, command, cwd=process.ROOT, env=env, check=False, capture_stderr=True)
@@ -259,6 +260,21 @@ async def test_over_http(tmp_path: Path) -> None:
                 await noted(tmp_path, "hold begun")
                 nursery.cancel_scope.cancel(reason="the user says stop")
             await noted(tmp_path, "hold ended")
+
+
+@pytest.mark.parametrize("words", [(), ("json",)], ids=["stream", "document"])
+async def test_an_answer_over_http_has_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(http, "MAX_MESSAGE_BYTES", 3_000_000)
+    async with served(tmp_path, *words) as (port, _):
+        limits = Limits(max_output_bytes=2_500_000)
+        mount = Mount("lamps", limits, CAGE, url=f"http://127.0.0.1:{port}/mcp")
+        async with mounted(mount) as made:
+            assert await call(made, "say", text="x" * 2_000_000) == "x" * 2_000_000
+            with pytest.raises(ToolFailed, match=r"3000000 byte"):
+                await call(made, "say", text="x" * 3_000_000)
+            assert await call(made, "add", a=1, b=2) == {"result": 3}  # the session goes on
 
 
 async def test_a_server_that_dies_behind_http_ends_its_session(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from apexbridge_trio.plugins.tree import Cage
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST: Final = 64
 
+# One message; an image of a camera as base64 is about 10 MB. A server that sends more loses its session
+# if it is a process, and the call if it is at an address.
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
 
 class Mount(Struct, frozen=True):
     """One server: a command that speaks over its standard streams, or an address.

@@ -6,6 +6,7 @@ holds for it: its environment, its limits, its network, and that nothing of it i
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -13,7 +14,7 @@ import trio
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.boundary import shown
-from apexbridge_trio.plugins.mcp.mount import Mount
+from apexbridge_trio.plugins.mcp.mount import MAX_MESSAGE_BYTES, Mount
 from apexbridge_trio.plugins.tree import Tree, open_tree
 from apexbridge_trio.plugins.voice import Voice
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.client import Transport
     from mcp.shared.message import SessionMessage
-
-# One message; an image of a camera as base64 is about 10 MB. A server that sends more loses its session.
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 # Messages that wait for a server that does not read; with more, its callers wait too. There is room, so
 # that a call which is cancelled can leave word of it and go.
@@ -58,7 +56,10 @@ async def _open(
                 nursery.start_soon(voice.run, tree.stderr, name=f"{mount.name} stderr")
                 nursery.start_soon(_write, to_server, tree.stdin, name=f"{mount.name} stdin")
                 farewell = trio.Event()
-                nursery.start_soon(_read, tree, to_session, voice, farewell, name=f"{mount.name} stdout")
+                program = mount.command[0]
+                nursery.start_soon(
+                    _read, tree, program, to_session, voice, farewell, name=f"{mount.name} stdout"
+                )
                 try:
                     yield received, sent
                 finally:
@@ -72,6 +73,7 @@ async def _open(
 
 async def _read(
     tree: Tree,
+    program: str,
     to_session: "MemoryObjectSendStream[SessionMessage | Exception]",
     voice: Voice,
     farewell: trio.Event,
@@ -103,12 +105,15 @@ async def _read(
             raise ToolFailed(f"The MCP server sent a message over {MAX_MESSAGE_BYTES} bytes.")
     await tree.exited.wait()
     if not farewell.is_set():  # or it would hide why the session is at its end
-        raise ToolFailed(_how_it_ended(tree, voice))
+        raise ToolFailed(_how_it_ended(tree, program, voice))
 
 
-def _how_it_ended(tree: Tree, voice: Voice) -> str:
+def _how_it_ended(tree: Tree, program: str, voice: Voice) -> str:
     if tree.fault:
-        return f"The MCP server could not be run: {tree.fault}."
+        hint = (
+            "" if "/" in program else " It is looked for in the hub's PATH; a whole path is found anywhere."
+        )
+        return shown(f"The MCP server could not be run: {Path(program).name}: {tree.fault}.{hint}")
     ended = f"The MCP server has ended with exit code {tree.exit_code}"
     return shown(f"{ended}: {voice.last}" if voice.last else f"{ended}.")
 

@@ -19,6 +19,7 @@ from apexbridge_trio import __version__
 from apexbridge_trio.config import Tracing
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.flights import Flight, Flights
+from apexbridge_trio.installation import remedy
 from apexbridge_trio.log import get_logger
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ MOST_WAITING: Final = 2048
 # For one batch, and for the rest of them when the hub ends, seconds.
 SEND_S: Final = 5.0
 CLOSE_S: Final = 3.0
-MISSING: Final = "tracing.endpoint needs a library: pip install 'apexbridge-trio[otel]'"
+MISSING: Final = f"tracing.endpoint needs a library that is not installed: {remedy('otel')}"
 
 _traceparent: ContextVar[tuple[str, str] | None] = ContextVar("traceparent", default=None)
 

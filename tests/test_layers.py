@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "apexbridge_trio"
 ORDER = [
     {""},
     {"errors"},
-    {"ids"},
+    {"ids", "installation"},
     {"protocol"},
     {"redaction", "notify", "activation", "schedule", "addresses"},
     {"watchdog"},

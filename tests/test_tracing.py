@@ -1,5 +1,6 @@
 """The live tree in a collector: a real one over HTTP, with spans that say how each flight ended."""
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from apexbridge_trio.config import Tracing
 from apexbridge_trio.errors import ConfigInvalid, DeadlinePassed, Interrupted, UpstreamBroken
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.installation import remedy
 from apexbridge_trio.tracing import traced
 from tests.fakes.collector import Collector, facts
 from tests.harness.world import events, open_world, say
@@ -170,7 +172,7 @@ def test_without_the_library_the_hub_says_what_to_do(monkeypatch):
     name = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
     monkeypatch.setitem(sys.modules, name, None)
     with (
-        pytest.raises(ConfigInvalid, match=r"pip install 'apexbridge-trio\[otel\]'"),
+        pytest.raises(ConfigInvalid, match=re.escape(remedy("otel"))),
         traced(Tracing("http://127.0.0.1:4318"), Flights()),
     ):
         pass

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.installation import remedy
 
 # The room replaces methods inside these; another version may have moved them without a word.
 PROVED: Final[Mapping[str, str]] = {
@@ -28,6 +29,5 @@ def require_proved(proved: Mapping[str, str] = PROVED) -> None:
             found = "none"
         if found != wanted:
             raise ConfigInvalid(
-                f"{name} {found} is installed, and serving is proved on {wanted} only: "
-                f"pip install {name}=={wanted}"
+                f"{name} {found} is installed, and serving is proved on {wanted} only: {remedy()}"
             )

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 
 from apexbridge_trio.config import Secret
 from apexbridge_trio.errors import ToolFailed, ToolTimeout
+from apexbridge_trio.installation import remedy
 from apexbridge_trio.log import capture
 from apexbridge_trio.plugins.manifest import Limits
 from apexbridge_trio.plugins.mcp import McpServer, Mount, http, server
@@ -224,7 +226,7 @@ async def test_one_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: A
 
 async def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
-    with pytest.raises(ToolFailed, match=r"pip install 'apexbridge-trio\[mcp\]'"):
+    with pytest.raises(ToolFailed, match=re.escape(remedy("mcp"))):
         await McpServer(mount_of(tmp_path)).run(lambda: None)
 
 

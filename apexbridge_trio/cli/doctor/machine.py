@@ -14,6 +14,7 @@ from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, warn
 from apexbridge_trio.clock import MADE
 from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ConfigInvalid
+from apexbridge_trio.installation import remedy
 from apexbridge_trio.plugins import machine_zone
 from apexbridge_trio.serving import require_proved
 
@@ -33,23 +34,20 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
     try:
         require_proved()
     except ConfigInvalid as fault:
-        hint = Said(
-            "pip install --force-reinstall apexbridge-trio", "pip install --force-reinstall apexbridge-trio"
-        )
-        yield fail("libraries", Said(fault.message, fault.message), hint)
+        yield fail("libraries", Said(fault.message, fault.message), _remedy())
     else:
         yield ok("libraries", "the libraries are those it was proved on", "依赖库版本与验证时一致")
     if config.plugins.mcp and find_spec("mcp") is None:
         said = Said("[[plugins.mcp]] needs the library mcp", "[[plugins.mcp]] 需要 mcp 库")
-        yield fail("libraries", said, _extra("mcp"))
+        yield fail("libraries", said, _remedy("mcp"))
     if config.tracing.endpoint and find_spec("opentelemetry") is None:
         said = Said("[tracing] needs the library opentelemetry", "[tracing] 需要 opentelemetry 库")
-        yield fail("libraries", said, _extra("otel"))
+        yield fail("libraries", said, _remedy("otel"))
     yield _descriptors(config)
 
 
-def _extra(name: str) -> Said:
-    command = f"pip install 'apexbridge-trio[{name}]'"
+def _remedy(extra: str = "") -> Said:
+    command = remedy(extra)
     return Said(command, command)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from apexbridge_trio.errors import ToolFailed
+from apexbridge_trio.installation import remedy
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.boundary import boundary, shown
 from apexbridge_trio.plugins.declared import PluginTool
@@ -44,7 +45,7 @@ SOON_S: Final = 10.0
 
 log = get_logger("plugins")
 
-MISSING: Final = "The library for MCP is not installed: pip install 'apexbridge-trio[mcp]'"
+MISSING: Final = f"The library for MCP is not installed: {remedy('mcp')}"
 
 
 class McpServer:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import trio
 from msgspec import Struct
@@ -19,21 +19,17 @@ from msgspec.structs import replace
 from apexbridge_trio import config
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.plugins.boundary import told
 from apexbridge_trio.plugins.manifest import Manifest
 from apexbridge_trio.plugins.offer import Offer, OfferBuilder, Place
 from apexbridge_trio.plugins.ongoing import Ongoing
 from apexbridge_trio.plugins.opener import CONFIG, Opener
+from apexbridge_trio.plugins.opening import OPEN_S, Open, attempt, attempt_in_time, too_slow
 from apexbridge_trio.plugins.permissions import RemindersOf
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
 from apexbridge_trio.plugins.tally import Tally
 from apexbridge_trio.plugins.tool import Tool
 from apexbridge_trio.protocol.sentences import Sentences
-
-# For the import of an inline plugin's code. One that waits for something there is left behind in its
-# thread; the next change is opened when it has ended, or not at all.
-OPEN_S: Final = 60.0
 
 log = get_logger("plugins")
 
@@ -45,10 +41,6 @@ class Wish(Struct, frozen=True):
     strict: bool
     kill_grace_s: float
     mcp: tuple[config.Mcp, ...]
-
-
-# Opens what is in a place; blocks.
-Open = Callable[[], Plugin | None]
 
 
 class Plugins:
@@ -100,8 +92,8 @@ class Plugins:
     ) -> Self:
         """Open every folder that has a manifest; a bad one is a fault and the rest load.
 
-        Plugin code is imported here, so it blocks: start-up only. Where two plugins or two tools
-        have one name, the earlier directory wins, and inside it the alphabet.
+        Plugin code is imported here, so it blocks: start-up only; code that hangs is a fault, too. Where
+        two plugins or two tools have one name, the earlier directory wins, and inside it the alphabet.
 
         Args:
             directories: See `Plugins`.
@@ -129,11 +121,11 @@ class Plugins:
         plugins._wish = plugins._kept = Wish(plugins.directories, strict, kill_grace_s, tuple(mcp))
         folders, closed = _folders_of(plugins.directories)
         for folder in folders:
-            plugins._note(folder, _attempt(folder, partial(opener.open, folder)))
+            plugins._note(folder, attempt_in_time(folder, partial(opener.open, folder)))
         for directory, fault in closed.items():
             plugins._note(directory, fault)
         for entry in mcp:
-            plugins._note(CONFIG / entry.name, _attempt(CONFIG / entry.name, partial(opener.mount, entry)))
+            plugins._note(CONFIG / entry.name, attempt(CONFIG / entry.name, partial(opener.mount, entry)))
         plugins.exchange()
         return plugins
 
@@ -288,11 +280,12 @@ class Plugins:
 
     async def _opened(self, opens: Mapping[Path, Open]) -> dict[Path, Plugin | ConfigInvalid | None]:
         def open_all() -> dict[Path, Plugin | ConfigInvalid | None]:
-            return {where: _attempt(where, open_it) for where, open_it in opens.items()}
+            return {where: attempt(where, open_it) for where, open_it in opens.items()}
 
+        # One that is left behind holds up the next change until it has ended.
         with trio.move_on_after(OPEN_S):
             return await trio.to_thread.run_sync(open_all, limiter=self._opening, abandon_on_cancel=True)
-        return {where: ConfigInvalid(f"{where}: it can not be opened within {OPEN_S:g} s") for where in opens}
+        return {where: too_slow(where, OPEN_S) for where in opens}
 
     def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> bool:
         """Take what was found in a place; tells whether it is news."""
@@ -326,15 +319,6 @@ def _folders_of(directories: Iterable[Path]) -> tuple[list[Path], dict[Path, Con
         except OSError as fault:
             closed[directory] = ConfigInvalid(f"{directory}: can not look into it: {fault.strerror}")
     return folders, closed
-
-
-def _attempt(where: Path, open_it: Open) -> Plugin | ConfigInvalid | None:
-    try:
-        return open_it()
-    except ConfigInvalid as fault:
-        return fault
-    except Exception as fault:  # noqa: BLE001  # the trust boundary of a folder
-        return ConfigInvalid(f"{where}: {told(fault)}")
 
 
 def _standing(place: Place) -> list[Standing]:

@@ -38,6 +38,10 @@ class Socket(Protocol):
         """Read the peer as if it had sent so many messages more."""
         ...
 
+    def attend(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called with each piece of a message of the peer's, from now on."""
+        ...
+
     async def answers(self, within_s: float) -> bool:
         """Ping the peer, and tell whether it was heard in time."""
         ...

@@ -1,8 +1,9 @@
 """One live connection of a node: what comes is read, understood and handed on at once; nothing waits here.
 
 The reader is one task with a moving deadline: first that of the registration, then that of the node's
-silence. What goes out is posted without waiting (`Socket.post`); a node that does not read is cut. The
-model's answers it asks for that serve no task run in the link's nursery, and end with it.
+silence, which each piece of a message breaks: a large one on a slow line lets no heartbeat through. What
+goes out is posted without waiting (`Socket.post`); a node that does not read is cut. The model's answers
+it asks for that serve no task run in the link's nursery, and end with it.
 """
 
 import time
@@ -183,6 +184,8 @@ class NodeLink:
         if not self.is_vcp:  # which sends no heartbeats: the server's pings tell
             self._silence_s = silence_s
         self._listen_on()
+        self.code, self.reason = POLICY, "it was silent for too long"
+        self.socket.attend(self._listen_on)
         text, held = self._dialect.admit(welcome.node_id, welcome)
         self.post(text)
         for event in held:
@@ -196,7 +199,6 @@ class NodeLink:
 
     def _listen_on(self) -> None:
         self._scope.deadline = trio.current_time() + self._silence_s
-        self.code, self.reason = POLICY, "it was silent for too long"
 
     def _on_register(self, event: NodeRegister) -> None:
         self.instance_id = event.instance_id
@@ -209,7 +211,6 @@ class NodeLink:
         if trio.current_time() < self._beat_at + SOON_S:
             self.unwanted()
         self._beat_at = trio.current_time()
-        self._listen_on()
         assert self.node is not None
         self._nodes.on_heartbeat(self.node, event)
         self.say(HeartbeatAck(self.node.id, success=True, status=self.node.status, timestamp=now_ms()))

@@ -81,6 +81,7 @@ class SocketStream(WSStream):
         self._code: int = CloseReason.ABNORMAL_CLOSURE
         self._heard_at = self._ping_at = trio.current_time()
         self._heard = trio.Event()
+        self._attending: Callable[[], None] = _nobody
 
     async def spawn_app(
         self, app: Any, config: object, scope: dict[str, Any], send: Callable[[Any], Awaitable[None]]
@@ -99,6 +100,10 @@ class SocketStream(WSStream):
     def slow(self, messages: int) -> None:
         """Read the peer as if it had sent so many messages more: it says what nobody wants to hear."""
         self._protocol.pace.note(messages)
+
+    def attend(self, heard: Callable[[], None]) -> None:
+        """Have `heard` called with each piece of a message, before the whole is there; pongs are none."""
+        self._attending = heard
 
     def post(self, text: bytes) -> bool:
         """Send a text message, without waiting; the text is UTF-8.
@@ -216,6 +221,7 @@ class SocketStream(WSStream):
         if self._message_bytes > self._max_bytes:
             await self._end(CloseReason.MESSAGE_TOO_BIG)
             return
+        self._attending()
         self.buffer.extend(event)
         if event.message_finished:
             assert self.app_put is not None
@@ -238,6 +244,10 @@ class SocketStream(WSStream):
 
     async def _send_error_response(self, status_code: int) -> None:
         await self._protocol.refuse(of_status(status_code))
+
+
+def _nobody() -> None:
+    """Nobody attends."""
 
 
 def _text_head(size: int) -> bytes:

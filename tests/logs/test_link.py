@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from threading import Thread
@@ -355,6 +355,9 @@ class HeldSocket:
         await self.allowed.acquire()
         self.taken += map(json.loads, texts)
         self.sent = 0
+
+    def attend(self, heard: Callable[[], None]) -> None:
+        raise AssertionError
 
     async def answers(self, within_s: float) -> bool:
         raise AssertionError

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from wsproto.events import AcceptConnection
+from wsproto.events import AcceptConnection, Pong, TextMessage
 
 from apexbridge_trio.nodes import described
+from apexbridge_trio.protocol.envelope import frame
 from apexbridge_trio.protocol.frames import (
     ChannelError,
     Heartbeat,
@@ -19,6 +20,7 @@ from apexbridge_trio.protocol.frames import (
     NodeUnregister,
     NodeUnregistered,
     RegisterConfig,
+    TaskResult,
     TaskResultAck,
 )
 from tests.harness.node import FakeNode, connected, joined, key_for
@@ -31,6 +33,12 @@ def entry(world: World, name: str) -> dict[str, Any]:
     assert node is not None
     said: dict[str, Any] = msgspec.to_builtins(described(node))
     return said
+
+
+async def pongs_without_end(node: FakeNode) -> None:
+    while True:
+        await trio.sleep(1)
+        await node.stream.send_all(node.ws.send(Pong()))
 
 
 class TestTheWayIn:
@@ -167,6 +175,30 @@ class TestRegistration:
             assert entry(world, "attic")["load"] == 0.5
             assert await node.close_code() == 1008
             assert entry(world, "attic")["status"] == "offline"
+
+    async def test_a_large_result_on_a_slow_line_keeps_it(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        config = RegisterConfig(heartbeat=HeartbeatConfig(1000))
+        async with open_world(tmp_path) as world, joined(world, config=config) as node:
+            result = frame(TaskResult("task_1", result=msgspec.Raw(msgspec.json.encode("x" * 1000))))
+            message = node.ws.send(TextMessage(result.decode()))
+            for place in range(0, len(message), 100):  # one piece every 2 s, and no heartbeat meanwhile
+                await trio.sleep(2)
+                await node.stream.send_all(message[place : place + 100])
+            assert (await node.hear(TaskResultAck)).stale
+            began = trio.current_time()
+            assert await node.close_code() == 1008
+            assert trio.current_time() - began == pytest.approx(3, abs=0.1)
+
+    async def test_pongs_are_no_words_of_its_own(self, tmp_path: Path, autojump_clock: object) -> None:
+        config = RegisterConfig(heartbeat=HeartbeatConfig(1000))
+        async with open_world(tmp_path) as world, joined(world, config=config) as node:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pongs_without_end, node)
+                assert await node.close_code() == 1008
+                nursery.cancel_scope.cancel()
+            assert "silent" in entry(world, "attic")["lastDisconnect"]["reason"]
 
     async def test_it_may_leave(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path) as world, joined(world) as node:

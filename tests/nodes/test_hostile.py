@@ -1,7 +1,7 @@
 """Nodes that lie, flood, dawdle and steal; the others do not notice."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,9 @@ class FullSocket:
         raise AssertionError
 
     def slow(self, messages: int) -> None:
+        raise AssertionError
+
+    def attend(self, heard: Callable[[], None]) -> None:
         raise AssertionError
 
     async def answers(self, within_s: float) -> bool:

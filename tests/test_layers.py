@@ -14,7 +14,7 @@ ORDER = [
     {"errors"},
     {"ids", "installation"},
     {"protocol"},
-    {"redaction", "notify", "activation", "schedule", "addresses"},
+    {"redaction", "notify", "activation", "schedule", "addresses", "plain"},
     {"watchdog"},
     {"log"},
     {"config", "clock"},

@@ -16,6 +16,6 @@ Rules.
 """
 
 from apexbridge_trio.relay.pool import RelayPool, RelayResponse
-from apexbridge_trio.relay.route import Connect, tls_context
+from apexbridge_trio.relay.route import Connect, open_plain, tls_context
 
-__all__ = ["Connect", "RelayPool", "RelayResponse", "tls_context"]
+__all__ = ["Connect", "RelayPool", "RelayResponse", "open_plain", "tls_context"]

@@ -9,7 +9,7 @@ import trio
 
 from apexbridge_trio.errors import UpstreamBroken, UpstreamSilent, UpstreamUnreachable
 from apexbridge_trio.relay.parse import ResponseParse
-from apexbridge_trio.relay.route import Connect, Route, socket_of
+from apexbridge_trio.relay.route import Connect, Route, open_plain, socket_of
 
 READ_BYTES: Final = 65536  # what one recv takes; several chunks of a fast stream then cost one wake-up
 SEND_BYTES: Final = 262144  # a piece of the request; the provider is silent if it takes none in time
@@ -159,7 +159,7 @@ class RelayPool:
         connect_timeout_s: float,
         idle_timeout_s: float,
         proxy: str = "",
-        connect: Connect = trio.open_tcp_stream,
+        connect: Connect = open_plain,
         max_idle: int = 64,
     ) -> None:
         self._route = Route(base_url, name, proxy, connect, connect_timeout_s)

@@ -12,16 +12,26 @@ import trio
 from msgspec import Struct
 
 from apexbridge_trio.errors import ConfigInvalid, UpstreamUnreachable
+from apexbridge_trio.plain import PlainStream
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a connection to a host and port.
 
 The stream has a `socket` that can `close()` and tell `is_readable()` without an await, as
-`trio.SocketStream` has.
+`PlainStream` has.
 """
 
 PORTS: Final = {"http": 80, "https": 443}
 MAX_TUNNEL_HEAD_BYTES: Final = 16384  # as the head limit of squid's and tinyproxy's clients
+
+
+async def open_plain(host: str, port: int) -> PlainStream:
+    """Open TCP.
+
+    Raises:
+        OSError: There is no connection.
+    """
+    return PlainStream(await trio.open_tcp_stream(host, port))
 
 
 @functools.cache
@@ -36,7 +46,7 @@ def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType:
     """Return the socket under a stream, plain or TLS."""
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
-    return cast("trio.SocketStream", stream).socket
+    return cast("PlainStream", stream).socket
 
 
 class Address(Struct, frozen=True):

@@ -12,6 +12,7 @@ from hypercorn.utils import parse_socket_addr
 
 from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.limits import network_of
+from apexbridge_trio.plain import PlainStream
 from apexbridge_trio.serving.address import Address
 from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.connection import Connection
@@ -127,7 +128,7 @@ class _Reception:
         if over >= TURNED_AWAY:
             sock.close()
             return
-        connection = Connection(self._site, stream, client, server)
+        connection = Connection(self._site, PlainStream(stream), client, server)
         self._connections.add(connection)
         self._of_network[network] += 1
         try:

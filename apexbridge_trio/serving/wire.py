@@ -1,13 +1,14 @@
 """What goes out on one connection."""
 
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Final
 
 import trio
+
+from apexbridge_trio.plain import PlainStream
 
 # One piece must be taken within the send timeout: with the default of 20 s that is 3 KiB/s.
 PIECE_BYTES: Final = 64 * 1024
@@ -26,7 +27,7 @@ class Wire:
     does not read is hurt: after the send timeout it is reset.
 
     Args:
-        stream: The connection; of a TCP stream the socket is written directly first.
+        stream: The connection; a plain one is written without waiting first.
         nursery: The connection's own; it holds the pushing task.
         send_timeout_s: Without the peer taking a piece, in seconds.
         on_lost: Called once the wire is lost; it wakes the reader.
@@ -42,7 +43,7 @@ class Wire:
         self.is_lost = False
         self._on_lost = on_lost
         self._stream = stream
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._plain = stream if isinstance(stream, PlainStream) else None
         self._nursery = nursery
         self.send_timeout_s = send_timeout_s
         self._unsent = bytearray()
@@ -70,8 +71,8 @@ class Wire:
         """Send what is posted: at once what the kernel takes, the rest in the background."""
         if self._pushing is not None or self.is_lost:
             return
-        if self._socket is not None:
-            self._push_nowait(self._socket)
+        if self._plain is not None:
+            self._push_nowait(self._plain)
         if (self._unsent or self._at_end) and not (self._ended or self.is_lost):
             self._drained = trio.Event()
             self._pushing = trio.CancelScope()
@@ -94,23 +95,20 @@ class Wire:
         self._drained.set()
         if self._pushing is not None:
             self._pushing.cancel(reason="the connection is lost")
-        if self._socket is not None:
+        if self._plain is not None:
             if reset:
                 with contextlib.suppress(OSError):
-                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._socket.close()
+                    self._plain.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._plain.socket.close()
         self._on_lost()
 
-    def _push_nowait(self, sock: trio.socket.SocketType) -> None:
+    def _push_nowait(self, stream: PlainStream) -> None:
         try:
             if self._unsent:
-                # Trio's own send costs two checkpoints more; it is for the slow case.
-                del self._unsent[: os.write(sock.fileno(), self._unsent)]
+                del self._unsent[: stream.send_nowait(self._unsent)]
             if self._at_end and not self._unsent and not self._ended:
-                sock.shutdown(socket.SHUT_WR)
+                stream.socket.shutdown(socket.SHUT_WR)
                 self._ended = True
-        except BlockingIOError:
-            pass
         except OSError:
             self.lose()
 

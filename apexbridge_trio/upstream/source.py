@@ -11,7 +11,7 @@ import trio
 from apexbridge_trio import __version__, config
 from apexbridge_trio.circuit import Circuit, Rests, State
 from apexbridge_trio.errors import ConfigInvalid, UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamLimited
-from apexbridge_trio.relay import Connect, RelayPool, RelayResponse
+from apexbridge_trio.relay import Connect, RelayPool, RelayResponse, open_plain
 from apexbridge_trio.upstream.discovery import Catalogue, Transport
 from apexbridge_trio.upstream.faults import (
     fault_of,
@@ -78,7 +78,7 @@ class Upstream:
         self,
         entry: config.Upstream,
         *,
-        connect: Connect = trio.open_tcp_stream,
+        connect: Connect = open_plain,
         transport: Transport | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:

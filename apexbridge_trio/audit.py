@@ -2,8 +2,9 @@
 
 Whoever changes something says so with `Audit.note`, and gives along what makes the change, if that is
 a write to the store: both are in one transaction, so there is no change without its line and no line
-without its change. Lines are never altered or removed (the table's triggers refuse it). What is
-written is redacted, bounded and free of control characters, whoever has chosen the words.
+without its change. Lines are never altered (the table's triggers refuse it), and are let go only by age,
+oldest first, below a line that says so. What is written is redacted, bounded and free of control
+characters, whoever has chosen the words.
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from apexbridge_trio.clock import MADE
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.redaction import MASK, redact
@@ -26,6 +28,7 @@ Action = Literal[
     "key.created",
     "key.revoked",
     "key.expired",
+    "key.forgotten",
     "node.forgotten",
     "node.drained",
     "node.resumed",
@@ -37,6 +40,7 @@ Action = Literal[
     "config.refused",
     "state.restored",
     "clock.believed",
+    "audit.forgotten",
 ]
 
 # What is longer is cut: a line says what has changed, it is no copy of it.
@@ -44,6 +48,8 @@ _LONGEST_TARGET: Final = 200
 _LONGEST_SUMMARY: Final = 4096
 _LONGEST_TEXT: Final = 500
 _DEEPEST: Final = 8
+# Lines that are let go in one transaction; others wait for it.
+_MOST_LET_GO: Final = 1000
 _SECRET_NAME: Final = re.compile(
     r"(?i)(secret|password|passwd|token|authorization|credential|api_?key|^key$)"
 )
@@ -163,6 +169,27 @@ class Audit:
         """Write a line inside a piece of the journal's work, in its transaction."""
         self._written.add(line)
 
+    async def forget(self, keep_s: float) -> None:
+        """Let go of the lines that are older, and write down that they were.
+
+        Raises:
+            StoreUnusable: The disk refuses; what is left is for the next time.
+        """
+        while await self._journal.post(partial(self._forget_some, keep_s)).wait():
+            pass
+
+    def _forget_some(self, keep_s: float) -> bool:
+        """Let go of some lines; False if there are no more."""
+        now_ms = int(self._now() * 1000)
+        lines = self._written.oldest(_MOST_LET_GO)
+        gone = _old(lines, now_ms - int(keep_s * 1000), now_ms)
+        if gone:
+            last = gone[-1][0]
+            what = {"first": gone[0][0], "lines": len(gone), "firstAt": gone[0][1], "lastAt": gone[-1][1]}
+            self._written.add(self.line("audit.forgotten", str(last), HUB, before=what))
+            self._written.let_go(last)
+        return len(gone) == _MOST_LET_GO
+
 
 def entry_of(line: AuditRecord) -> dict[str, Any]:
     """Write a line as ``GET /v1/audit`` shows it."""
@@ -172,6 +199,21 @@ def entry_of(line: AuditRecord) -> dict[str, Any]:
     for name, summary in (("before", line.before), ("after", line.after)):
         said[name] = None if summary is None else msgspec.Raw(summary.encode())
     return said
+
+
+def _old(lines: list[tuple[int, int]], before_ms: int, now_ms: int) -> list[tuple[int, int]]:
+    """Return the lines from the oldest on, as far as all are older than a time.
+
+    What is dated before any hub was, or later than now, was written by a clock that was wrong, and nobody
+    knows how old it is: such a line goes when one that was written after it is old.
+    """
+    last = 0
+    for number, (_, at_ms) in enumerate(lines, 1):
+        if before_ms <= at_ms <= now_ms:
+            break
+        if MADE * 1000 <= at_ms < before_ms:
+            last = number
+    return lines[:last]
 
 
 def _plain(text: str, most: int) -> str:

@@ -20,6 +20,7 @@
     ├─ config file               notices that it was edited
     ├─ local providers           looks for Ollama and llama.cpp, while nothing is configured
     ├─ standing                  tells systemd how many nodes and requests there are
+    ├─ forgetting                once a day: lines of the audit, and keys, that are old
     └─ embedded model            once: reads the plugins' sentences; a question waits for it
 
 Draining: the hub is not ready any more (503), new chats are refused with 503, the nodes are told, what is
@@ -44,6 +45,7 @@ from apexbridge_trio.activation import passed_sockets
 from apexbridge_trio.composition import callback_url, open_hub
 from apexbridge_trio.config import Config, ConfigFile, Source
 from apexbridge_trio.errors import ApexError
+from apexbridge_trio.forgetting import forget_old
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
@@ -109,6 +111,7 @@ async def run_hub(
                 services.start_soon(watch_file, hub.settings, name="config file")
                 services.start_soon(_look_for_local, hub, name="local providers")
                 services.start_soon(tell_standing, hub, name="standing")
+                services.start_soon(forget_old, hub, name="forgetting")
                 services.start_soon(_settle, hub, name="embedded model")
             hub.nodes.close()
             services.cancel_scope.cancel(reason="the server has stopped")

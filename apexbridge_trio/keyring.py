@@ -6,7 +6,8 @@ beside the hub is noticed within a second: SQLite tells cheaply (`data_version`,
 written, and only then is looked which of those who have something open may still be here. The same
 look comes when the next key expires.
 
-When a key was used last is kept in memory, and written once a minute at most, and at the end.
+When a key was used last is kept in memory, and written once a minute at most, and at the end. What is
+known of a key that has ended is kept as long as the audit, and then forgotten.
 """
 
 import time
@@ -18,6 +19,7 @@ import trio
 from msgspec import Struct, field
 
 from apexbridge_trio.audit import HUB, Actor, Audit
+from apexbridge_trio.clock import MADE
 from apexbridge_trio.errors import BadRequest, NotFound, StoreUnusable
 from apexbridge_trio.flights import Flights, Stop
 from apexbridge_trio.identity import Keys
@@ -34,7 +36,7 @@ LOOK_EVERY_S: Final = 1.0
 WRITE_EVERY_S: Final = 60.0
 # Of keys that are good. Who is hurt: the administrator who makes more; a home has tens.
 MOST_KEYS: Final = 10_000
-# Expiries that are noted at a time; the rest at the next look.
+# Keys whose end is noted, or that are forgotten, in one transaction; the rest in the next.
 _MOST_NOTED: Final = 100
 
 log = get_logger("keys")
@@ -224,8 +226,27 @@ class Keyring:
 
             self._journal.post(partial(self._written.note_uses, uses), failed=again)
 
+    async def forget(self, keep_s: float) -> None:
+        """Forget the keys that ended longer ago, each with a line in the audit.
+
+        Raises:
+            StoreUnusable: The disk refuses; what is left is for the next time.
+        """
+        while await self._journal.post(partial(self._forget_some, keep_s)).wait():
+            pass
+
+    def _forget_some(self, keep_s: float) -> bool:
+        """Forget some; False if there are no more."""
+        before_ms = self._now_ms() - int(keep_s * 1000)
+        # What ended before any hub was, did so by a clock that was wrong, and may be of today.
+        ended = self._written.ended(int(MADE * 1000), before_ms, _MOST_NOTED)
+        for key_id in ended:
+            self._written.forget(key_id)
+            self._audit.write(self._audit.line("key.forgotten", key_id, HUB))
+        return len(ended) == _MOST_NOTED
+
     def records(self) -> list[KeyRecord]:
-        """Return what is kept of every key ever made, oldest first."""
+        """Return what is kept of every key, also of those that ended, oldest first."""
         return self._keys.records()
 
     def find(self, key_id: str) -> KeyRecord | None:

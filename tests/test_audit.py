@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apexbridge_trio.audit import FILE, HUB, Actor, Audit, entry_of
-from apexbridge_trio.errors import NotFound
+from apexbridge_trio.errors import NotFound, StoreUnusable
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.protocol.openai import encode
@@ -157,3 +157,88 @@ def test_pages_and_filters(place: Place) -> None:
     assert [one.target for one in rows.listed(limit=2, action="node.drained")] == ["8", "6"]
     for action in ("ke", "%", "key.", "key' OR 1=1 --", "*"):
         assert rows.listed(limit=2, action=action) == []
+
+
+DAY_MS = 86_400_000
+# Of lines: 2030-01-01, in milliseconds.
+THEN_MS = 1_893_456_000_000
+
+
+class Years:
+    """An audit of years."""
+
+    def __init__(self, place: Place) -> None:
+        self.audit, self.at_s = place.audit, THEN_MS / 1000
+        self.audit._now = lambda: self.at_s
+
+    def note(self, *days: float) -> None:
+        for day in days:
+            self.at_s = THEN_MS / 1000 + day * 86_400
+            self.audit.note("config.changed", f"day {day}", FILE)
+
+    async def forget(self, on_day: float, keep_days: float = 100) -> list[str]:
+        """Forget, and return what is left, oldest first."""
+        self.at_s = THEN_MS / 1000 + on_day * 86_400
+        await self.audit.forget(keep_days * 86_400)
+        return [one.target for one in reversed(self.audit.rows.listed(limit=1000))]
+
+
+async def test_lines_are_let_go_by_age_below_a_line_that_says_so(place: Place) -> None:
+    years = Years(place)
+    years.note(0, 1, 50, 150)
+    assert await years.forget(99) == ["day 0", "day 1", "day 50", "day 150"]
+    assert await years.forget(140) == ["day 50", "day 150", "2"]
+    newest = place.lines()[0]
+    assert (newest["action"], newest["by"], newest["at"]) == (
+        "audit.forgotten",
+        {"principal": "hub", "tenantId": None, "familyId": None},
+        THEN_MS + 140 * DAY_MS,
+    )
+    assert newest["before"] == {"first": 1, "lines": 2, "firstAt": THEN_MS, "lastAt": THEN_MS + DAY_MS}
+    assert await years.forget(140) == ["day 50", "day 150", "2"]
+    assert await years.forget(1000) == ["5"]  # that of before goes, too, and the new one stays
+    assert [line["seq"] for line in place.lines()] == [6]
+
+
+async def test_more_lines_than_a_transaction_takes_are_let_go_in_several(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apexbridge_trio.audit._MOST_LET_GO", 3)
+    years = Years(place)
+    years.note(*range(7), 150)
+    assert await years.forget(200) == ["day 150", "3", "6", "7"]
+
+
+@pytest.mark.parametrize("wrong", [-365.25 * 60, 365 * 60], ids=["1970", "2090"])
+async def test_a_line_of_a_clock_that_was_wrong_is_as_old_as_the_next(wrong: float, place: Place) -> None:
+    """What was done today, on a machine that began at 1970, must not be forgotten tomorrow."""
+    years = Years(place)
+    years.note(0, wrong)
+    assert await years.forget(150) == [f"day {wrong}", "1"]
+    years.note(150)
+    assert await years.forget(240) == [f"day {wrong}", "1", "day 150"]
+    assert await years.forget(260) == ["4"]
+
+
+async def test_what_is_let_go_is_not_more_than_its_line_says(place: Place) -> None:
+    years = Years(place)
+    years.note(0, 1, 150, 151)
+    assert await years.forget(140) == ["day 150", "day 151", "2"]
+    for sql in (
+        "DELETE FROM audit WHERE seq = 3",
+        "DELETE FROM audit WHERE seq >= 3",
+        "INSERT INTO audit (seq, at_ms, action, target, principal_id, origin) VALUES (1, 0, 'a', '', '', '')",
+    ):
+        with pytest.raises(apsw.ConstraintError, match="append-only"):
+            place.written._db.execute(sql)
+    assert [line["seq"] for line in place.lines()] == [5, 4, 3]
+
+
+async def test_a_disk_that_refuses_lets_nothing_go(place: Place) -> None:
+    years = Years(place)
+    years.note(0, 150)
+    place.written._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnusable):
+        await years.forget(140)
+    place.written._db.execute("PRAGMA query_only = OFF")
+    assert len(place.lines()) == 2

@@ -32,7 +32,7 @@ ORDER = [
     {"actions"},
     {"reminders", "triggers"},
     {"hub"},
-    {"standing"},
+    {"standing", "forgetting"},
     {"clients", "health", "metrics"},
     {"web"},
     {"agent"},

@@ -78,6 +78,8 @@ APPLIED: Final[dict[str, When]] = {
         "live",
     ),
     "triggers": "live",
+    # Looked at once a day.
+    "audit.keep_days": "live",
     "log.level": "live",
     "log.format": "live",
     "tracing.endpoint": "restart",

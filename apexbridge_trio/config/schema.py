@@ -222,6 +222,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: dict[Name, KeyLimits] = field(default_factory=dict)
 
 
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long it is known who changed what.
+
+    Attributes:
+        keep_days: A month at least: who gets hold of an administrator's key can not have what was done
+            with it forgotten before.
+    """
+
+    keep_days: Annotated[float, Meta(ge=30, le=36_500)] = 730.0
+
+
 class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is logged, and how it looks."""
 
@@ -251,5 +262,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes: Nodes = field(default_factory=Nodes)
     triggers: list[Trigger] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
+    audit: Audit = field(default_factory=Audit)
     log: Log = field(default_factory=Log)
     tracing: Tracing = field(default_factory=Tracing)

@@ -1,4 +1,7 @@
-"""What was changed, by whom: rows that are only ever added; the database itself refuses the rest."""
+"""What was changed, by whom: rows that are only ever added; the database itself refuses the rest.
+
+The oldest may be let go, once a line says up to which number: the database looks for that line.
+"""
 
 from typing import Any, Final
 
@@ -72,6 +75,15 @@ class AuditRows:
             (before, action, min(limit, MOST_LISTED)),
         )
         return [_record(row) for row in rows]
+
+    def oldest(self, most: int) -> list[tuple[int, int]]:
+        """Return number and time of the oldest lines, in the order of writing."""
+        rows = self._store.execute("SELECT seq, at_ms FROM audit ORDER BY seq LIMIT ?", (most,))
+        return [(row[0], row[1]) for row in rows]
+
+    def let_go(self, last: int) -> None:
+        """Remove the lines up to a number; a line that says so was added before."""
+        self._store.execute("DELETE FROM audit WHERE seq <= ?", (last,))
 
 
 def _record(row: tuple[Any, ...]) -> AuditRecord:

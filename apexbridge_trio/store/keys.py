@@ -77,6 +77,19 @@ class KeyRows:
             )
         )
 
+    def ended(self, since_ms: int, before_ms: int, most: int) -> list[str]:
+        """Return keys that were revoked, or have expired, between two times; of both the first counts."""
+        when = "min(coalesce(revoked_ms, expires_ms), coalesce(expires_ms, revoked_ms))"
+        rows = self._store.execute(
+            f"SELECT id FROM keys WHERE {when} >= ? AND {when} < ? LIMIT ?",  # noqa: S608  # our own words
+            (since_ms, before_ms, most),
+        )
+        return [row[0] for row in rows]
+
+    def forget(self, key_id: str) -> None:
+        """Forget a key that has ended; it is as unknown as one that never was."""
+        self._store.execute("DELETE FROM keys WHERE id = ?", (key_id,))
+
     def note_uses(self, uses: Mapping[str, int]) -> None:
         """Note when keys were used last."""
         for key_id, used_ms in uses.items():

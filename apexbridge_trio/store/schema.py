@@ -238,6 +238,22 @@ MIGRATIONS: Final = (
     """
     CREATE INDEX notices_unread ON notices (tenant_id, kind, created_ms) WHERE acked_ms IS NULL;
     """,
+    """
+    -- A line goes only when a newer one says that all up to its number are let go.
+    DROP TRIGGER audit_is_not_removed;
+    CREATE INDEX audit_forgotten ON audit (seq) WHERE action = 'audit.forgotten';
+    CREATE TRIGGER audit_is_not_removed BEFORE DELETE ON audit
+    WHEN NOT EXISTS (
+        SELECT 1 FROM audit
+        WHERE action = 'audit.forgotten' AND seq > OLD.seq AND CAST(target AS INTEGER) >= OLD.seq
+    )
+    BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    -- Nothing comes into the place of what was let go; a new line that names no number has none here yet.
+    DROP TRIGGER audit_is_not_replaced;
+    CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+    WHEN NEW.seq > 0 AND NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)
+    BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    """,
 )
 
 # The version this hub knows.

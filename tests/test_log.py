@@ -20,8 +20,8 @@ SECRET = "correct-horse-battery"
 @pytest.fixture(autouse=True)
 def own_sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    monkeypatch.setattr(redaction, "_hidden", set())
-    monkeypatch.setattr(redaction, "_hidden_pattern", None)
+    monkeypatch.setattr(redaction, "_hidden", {})
+    monkeypatch.setattr(redaction, "_longest_first", ())
     root = logging.getLogger()
     before, level, ours = root.handlers, root.level, structlog.get_config()
     yield

@@ -12,8 +12,8 @@ from apexbridge_trio.redaction import hide, redact
 
 @pytest.fixture(autouse=True)
 def own_register(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_hidden", set())
-    monkeypatch.setattr(redaction, "_hidden_pattern", None)
+    monkeypatch.setattr(redaction, "_hidden", {})
+    monkeypatch.setattr(redaction, "_longest_first", ())
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,17 @@ def test_the_longest_secret_is_masked_first() -> None:
     hide("secret-one")
     hide("secret-one-and-more")
     assert redact("secret-one-and-more") == "***"
+
+
+def test_of_more_secrets_than_it_keeps_that_one_goes_which_was_named_longest_ago() -> None:
+    secrets = [f"secret-number-{number:05}." for number in range(redaction.MOST_HIDDEN)]
+    for secret in secrets:
+        hide(secret)
+    hide(secrets[0])  # in force still
+    hide("one-more-secret")
+    assert redact(f"{secrets[0]} {secrets[2]} one-more-secret") == "*** *** ***"
+    assert redact(secrets[1]) == secrets[1]
+    assert len(redaction._hidden) == len(redaction._longest_first) == redaction.MOST_HIDDEN
 
 
 def test_placeholders_are_not_hidden() -> None:

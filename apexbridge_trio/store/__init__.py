@@ -7,7 +7,7 @@ from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.devices import DeviceRecord, Devices
 from apexbridge_trio.store.faults import RETRY_AFTER_S, said, storage_failed
 from apexbridge_trio.store.keys import KeyRows
-from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state
+from apexbridge_trio.store.lock import LOCK, StateHeld, give_to_owner, hold_state, holder_of
 from apexbridge_trio.store.nodes import (
     NodeRecord,
     NodeRows,
@@ -58,6 +58,7 @@ __all__ = [
     "copy_store",
     "give_to_owner",
     "hold_state",
+    "holder_of",
     "results_in",
     "row_of",
     "said",

@@ -57,6 +57,21 @@ def hold_state(state: Path) -> Iterator[None]:
         os.close(file)
 
 
+def holder_of(state: Path) -> str | None:
+    """Return the process that has a state directory, as it wrote; None: nobody has it. Nothing is touched.
+
+    It is looked up and not tried: who starts meanwhile must not find it taken.
+    """
+    try:
+        lock = state / LOCK
+        inode = f":{lock.stat().st_ino}"
+        locks = (line.split() for line in Path("/proc/locks").read_text("ascii").splitlines())
+        is_held = any("FLOCK" in words and any(word.endswith(inode) for word in words) for words in locks)
+        return lock.read_text("ascii", "replace").strip()[:_LONGEST_PID] if is_held else None
+    except OSError:
+        return None
+
+
 def _take(file: int, state: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,16 +4,22 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from apexbridge_trio.cli.doctor import files, machine, network
+from apexbridge_trio.cli.doctor import files, machine, network, store
 from apexbridge_trio.cli.doctor.finding import language_of
+from apexbridge_trio.identity import Keys
+from apexbridge_trio.results import FOLDER
+from apexbridge_trio.store import FILE as STORE
+from apexbridge_trio.store import LOCK, Store, hold_state
 from tests.cli.conftest import Run
 from tests.fakes.hub import FakeHub, Reply
 
@@ -109,10 +115,108 @@ def test_a_directory_that_is_none(place: Path) -> None:
 def test_a_disk_that_is_full(
     place: Path, monkeypatch: pytest.MonkeyPatch, free: int, flag: int, level: str
 ) -> None:
-    stats = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=1 << 41, f_flag=flag)
+    stats = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=1 << 41, f_flag=flag, f_files=0, f_favail=0)
     monkeypatch.setattr(os, "statvfs", lambda _: stats)
     *_, disk = files.state_findings(place / "state")
     assert (disk.check, disk.level) == ("disk", level)
+
+
+def test_a_disk_that_takes_no_more_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = SimpleNamespace(f_bavail=1 << 40, f_frsize=1, f_flag=0, f_files=1000, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _: stats)
+    *_, disk = files.state_findings(place / "state")
+    assert (disk.level, disk.said.en) == ("fail", "the disk takes no more files")
+
+
+def kept(place: Path) -> Path:
+    """Begin a store as a hub has it; returns its file."""
+    (place / "state" / FOLDER).mkdir()
+    with Store(place / "state") as opened:
+        Keys(opened).create(scopes=["chat"])
+    return place / "state" / STORE
+
+
+def spoil(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[4096:12288] = b"\xff" * 8192
+    file.write_bytes(data)
+
+
+def newer(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA user_version = 999")
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "damaged": (spoil, "its database is damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is gone or empty"),
+    "gone": (lambda file: file.unlink(), "it is gone"),
+    "of a newer hub": (newer, "of version 999; this hub knows"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_database_no_hub_starts_with_is_told_and_left_alone(how: str, place: Path) -> None:
+    file = kept(place)
+    spoil_it, said = SPOILT[how]
+    spoil_it(file)
+    before = {one.name: one.read_bytes() for one in file.parent.iterdir() if one.is_file()}
+    (found,) = store.store_findings(place / "state", None)
+    assert found.level == "fail"
+    assert found.said.en.startswith("no hub starts with this database: ")
+    assert said in found.said.en
+    assert {one.name: one.read_bytes() for one in file.parent.iterdir() if one.is_file()} == before
+
+
+def test_a_database_is_looked_through_with_what_is_not_folded_into_it_yet(place: Path) -> None:
+    kept(place)
+    with Store(place / "state") as opened:  # with a log beside it, as after a power cut
+        Keys(opened).create(scopes=["chat"])
+        (found,) = store.store_findings(place / "state", None)
+        assert (found.level, found.said.en) == ("ok", f"{STORE} can be written, and is whole")
+        (found,) = store.store_findings(place / "state", "17")
+        assert (found.level, found.said.en) == ("ok", f"{STORE} is in use by the hub")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_has_left_to_the_hub_is_told(place: Path) -> None:
+    kept(place)
+    os.chown(place / "state", 12345, 12345)
+    (found, _) = store.store_findings(place / "state", None)
+    assert (found.level, found.hint.en) == ("fail", f"chown 12345 {place / 'state' / STORE}")
+    told = {one.check: one for one in files.state_findings(place / "state")}
+    assert told["user"].hint.en == f"sudo -u 12345 apexbridge doctor --state {place / 'state'}"
+
+
+def test_who_may_read_the_secret_of_a_webhook_is_told(run: Run, place: Path, port: int) -> None:
+    (place / "hook").write_text("sk-very-secret")
+    (place / "hook").chmod(0o644)
+    toml = (
+        f'[server]\nbind = "127.0.0.1:{port}"\n[[triggers]]\nname = "w"\non = "alert"\ndo = "webhook"\n'
+        'url = "https://example.org/x"\nsecret_file = "hook"\n'
+    )
+    _, found = look(run, place, toml)
+    assert of(found, "secrets") == [("warn", f"{place / 'hook'} can be read by every user")]
+
+
+def test_a_hub_that_runs_and_is_not_where_the_config_says(run: Run, place: Path, port: int) -> None:
+    with hold_state(place / "state"):
+        code, found = look(run, place, f'[server]\nbind = "127.0.0.1:{port}"\n')
+    assert code == 0
+    ((level, said),) = of(found, "port")
+    assert (level, said.startswith(f"a hub runs (process {os.getpid()}), and not at")) == ("warn", True)
+    (place / "state" / LOCK).unlink()
+
+
+def test_a_hub_at_the_address_may_be_another(run: Run, place: Path) -> None:
+    with FakeHub() as hub:
+        hub.answers["GET /health"] = Reply(WELL)
+        toml = f'[server]\nbind = "127.0.0.1:{hub.server_port}"\n'
+        _, found = look(run, place, toml)
+        assert "keeps its state elsewhere" in of(found, "state")[-1][1]
+        with hold_state(place / "state"):
+            _, found = look(run, place, toml)
+        assert len(of(found, "state")) == 1
 
 
 def test_a_port_that_another_program_has(run: Run, place: Path) -> None:
@@ -245,6 +349,7 @@ def test_a_plugin_that_is_left_out_is_told(run: Run, place: Path, port: int) -> 
         ("LoadState=loaded\nActiveState=failed\nUnitFileState=enabled", "fail"),
         ("LoadState=loaded\nActiveState=inactive\nUnitFileState=disabled", "warn"),
         ("LoadState=loaded\nActiveState=active\nUnitFileState=enabled", "ok"),
+        ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nUnitFileState=enabled", "fail"),
         ("LoadState=not-found\nActiveState=inactive\nUnitFileState=", "ok"),
         ("nonsense", "ok"),
     ],

@@ -54,18 +54,21 @@ def doctor(
 def _findings(config: Path | None, state: Path | None) -> "Iterator[Finding]":
     import trio
 
-    from apexbridge_trio.cli.doctor import files, machine, network, plugins
+    from apexbridge_trio.cli.doctor import files, machine, network, plugins, store
     from apexbridge_trio.config import config_path, state_place
+    from apexbridge_trio.store import holder_of
 
     place = state_place(state, os.environ)
     path = config_path(config, place)
     found, loaded = files.config_findings(path, os.environ)
     yield from found
     yield from files.state_findings(place)
+    holder = holder_of(place)
+    yield from store.store_findings(place, holder)
     yield from files.secret_findings(loaded, path.absolute().parent, os.environ)
     yield from machine.runtime_findings(loaded)
     yield from machine.clock_findings(loaded)
     yield from machine.unit_findings()
-    yield from network.hub_findings(loaded)
+    yield from network.hub_findings(loaded, holder)
     yield from plugins.plugin_findings(loaded)
     yield from trio.run(network.upstream_findings, loaded)

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, warn
+from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, owner_of, warn
 from apexbridge_trio.config import Config, find_secret_file, is_readable_by_others, load
 from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.store import FILE
 
 LOW_BYTES: Final = 256 * 1024 * 1024
 
@@ -38,8 +37,8 @@ def state_findings(state: Path) -> Iterator[Finding]:
         return
     if not state.is_dir() or not os.access(state, os.R_OK | os.W_OK | os.X_OK):
         owner = Said(
-            f"Run this as the hub's user, or: chown the directory (it is of user {_owner(state)}).",
-            f"请以运行 hub 的用户执行，或修改目录属主（现属主为 {_owner(state)}）。",
+            f"Run this as the hub's user, or: chown the directory (it is of user {owner_of(state)}).",
+            f"请以运行 hub 的用户执行，或修改目录属主（现属主为 {owner_of(state)}）。",
         )
         yield fail("state", Said(f"{state} can not be written", f"{state} 无法写入"), owner)
         return
@@ -48,28 +47,28 @@ def state_findings(state: Path) -> Iterator[Finding]:
         yield warn("state", said, Said(f"chmod 700 {state}", f"chmod 700 {state}"))
     else:
         yield ok("state", f"{state} is the hub's own", f"{state} 仅 hub 可访问")
-    yield from _store_findings(state / FILE)
+    yield from _user_findings(state)
     yield _disk_finding(state)
 
 
-def _store_findings(file: Path) -> Iterator[Finding]:
-    if not file.exists():
-        return
-    if not os.access(file, os.R_OK | os.W_OK):
-        said = Said(f"{file} can not be written", f"{file} 无法写入")
-        hint = Said(f"It is of user {_owner(file)}: chown it.", f"属主为 {_owner(file)}，请用 chown 修改。")
-        yield fail("store", said, hint)
-    elif _mode(file) & (stat.S_IRWXG | stat.S_IRWXO):
-        said = Said(f"{file} is open to other users", f"{file} 对其他用户开放")
-        yield warn("store", said, Said(f"chmod 600 {file}", f"chmod 600 {file}"))
-    else:
-        yield ok("store", f"{file.name} can be written", f"{file.name} 可以写入")
+def _user_findings(state: Path) -> Iterator[Finding]:
+    if os.geteuid() == 0 and state.stat().st_uid != 0:
+        who = owner_of(state)
+        said = Said(
+            f"you are root: what {who}, as whom the hub runs, may not read or write is not seen",
+            f"当前为 root：hub 的运行用户 {who} 无权访问的内容不会被发现",
+        )
+        cure = f"sudo -u {who} apexbridge doctor --state {state}"
+        yield warn("user", said, Said(cure, cure))
 
 
 def _disk_finding(state: Path) -> Finding:
     found = os.statvfs(state)
     free = found.f_bavail * found.f_frsize
     said = Said(f"{free >> 20} MiB are free", f"剩余 {free >> 20} MiB")
+    if found.f_files and not found.f_favail:
+        hint = Said("df -i says where; delete some of many small files.", "用 df -i 查看，并删除大量小文件。")
+        return fail("disk", Said("the disk takes no more files", "磁盘无法再创建文件（inode 用尽）"), hint)
     if found.f_flag & os.ST_RDONLY:
         hint = Said("Mount it for writing; `dmesg` says why it is not.", "请以可写方式挂载；原因见 `dmesg`。")
         return fail("disk", Said("the disk is mounted read-only", "磁盘以只读方式挂载"), hint)
@@ -86,6 +85,7 @@ def secret_findings(config: Config, beside: Path, env: Mapping[str, str]) -> Ite
     """Look at who may read the files that keys are in; that they can be read the config has shown."""
     names = [one.api_key_file for one in config.upstreams if one.api_key_file]
     names += [one.api_key_file for one in config.plugins.mcp if one.api_key_file]
+    names += [one.secret_file for one in config.triggers if one.secret_file]
     names += [name for files in config.callbacks.signing_secret_files.values() for name in files]
     for path in {find_secret_file(name, beside=beside, env=env) for name in names}:
         if is_readable_by_others(path):
@@ -97,10 +97,3 @@ def secret_findings(config: Config, beside: Path, env: Mapping[str, str]) -> Ite
 
 def _mode(path: Path) -> int:
     return path.stat().st_mode
-
-
-def _owner(path: Path) -> str:
-    try:
-        return path.owner()
-    except KeyError:  # of a user that is not known here
-        return str(path.stat().st_uid)

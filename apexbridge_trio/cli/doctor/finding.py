@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Level = Literal["ok", "warn", "fail"]
@@ -55,6 +56,14 @@ def warn(check: str, said: Said, hint: Said) -> Finding:
 def fail(check: str, said: Said, hint: Said) -> Finding:
     """Return a finding of something that does not work."""
     return Finding(check, "fail", said, hint)
+
+
+def owner_of(path: Path) -> str:
+    """Return whose a file is, as people call them."""
+    try:
+        return path.owner()
+    except KeyError:  # of a user that is not known here
+        return str(path.stat().st_uid)
 
 
 def language_of(env: Mapping[str, str] = os.environ) -> Language:

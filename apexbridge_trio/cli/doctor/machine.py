@@ -90,7 +90,7 @@ def unit_findings() -> Iterator[Finding]:
         yield ok("unit", "there is no systemd here", "本机没有 systemd")
     elif shown.get("LoadState") != "loaded":
         yield ok("unit", f"{UNIT} is not installed", f"未安装 {UNIT}")
-    elif shown["ActiveState"] == "failed":
+    elif shown["ActiveState"] == "failed" or shown.get("SubState") == "auto-restart":
         hint = Said(f"journalctl -u {UNIT} -e", f"journalctl -u {UNIT} -e")
         yield fail("unit", Said(f"{UNIT} has failed", f"{UNIT} 运行失败"), hint)
     elif shown["ActiveState"] != "active" or shown.get("UnitFileState") == "disabled":
@@ -108,7 +108,7 @@ def _shown() -> dict[str, str] | None:
     program = shutil.which("systemctl")
     if program is None:
         return None
-    command = [program, "show", UNIT, "--property=LoadState,ActiveState,UnitFileState"]
+    command = [program, "show", UNIT, "--property=LoadState,ActiveState,SubState,UnitFileState"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)  # noqa: S603  # our own words
     except (OSError, subprocess.TimeoutExpired):

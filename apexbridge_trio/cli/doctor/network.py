@@ -20,8 +20,13 @@ ASK_S: Final = 5.0
 SKEW_S: Final = 60.0
 
 
-def hub_findings(config: Config) -> Iterator[Finding]:
-    """Look at the address: a hub that runs tells how it is, else it must be free to be bound."""
+def hub_findings(config: Config, holder: str | None = None) -> Iterator[Finding]:
+    """Look at the address: a hub that runs tells how it is, else it must be free to be bound.
+
+    Args:
+        config: Has the address.
+        holder: The process that has the state directory; None: nobody has.
+    """
     host, port = parse_bind(config.server.bind)
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # asked, not bound
     shown = f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
@@ -35,7 +40,7 @@ def hub_findings(config: Config) -> Iterator[Finding]:
     except (httpx.HTTPError, ValueError) as fault:
         told, is_hub = {}, False
         if isinstance(fault, httpx.ConnectError):
-            yield _bindable(host, port)
+            yield _bindable(host, port) if holder is None else _elsewhere(holder, shown)
             return
     if not is_hub:
         hint = Said(
@@ -45,6 +50,32 @@ def hub_findings(config: Config) -> Iterator[Finding]:
         yield fail("port", Said(f"another program listens at {shown}", f"{shown} 已被其他程序占用"), hint)
         return
     yield from _told(told, shown)
+    if holder is None:
+        yield _another(shown)
+
+
+def _another(shown: str) -> Finding:
+    said = Said(
+        f"the hub at {shown} keeps its state elsewhere: what is said here of files is not about it",
+        f"{shown} 的 hub 使用另一个状态目录：这里关于文件的结论与它无关",
+    )
+    hint = Said(
+        "Name its directory: --state /var/lib/apexbridge for the system's hub.",
+        "请指定它的目录：系统服务为 --state /var/lib/apexbridge。",
+    )
+    return warn("state", said, hint)
+
+
+def _elsewhere(holder: str, shown: str) -> Finding:
+    said = Said(
+        f"a hub runs (process {holder}), and not at {shown}: how it is was not asked",
+        f"有 hub 在运行（进程 {holder}），但不在 {shown}，无法询问其状态",
+    )
+    hint = Said(
+        "systemctl cat apexbridge.socket, or its log, says where; server.bind may say the same.",
+        "用 systemctl cat apexbridge.socket 或日志查看地址，并写入 server.bind。",
+    )
+    return warn("port", said, hint)
 
 
 def _bindable(host: str, port: int) -> Finding:

@@ -177,7 +177,6 @@ class Book:
     def _owe(self, run: RunRecord, state: State, message: str) -> Notice:
         said: dict[str, Any] = {
             "reminderId": run.reminder_id,
-            "title": _title(run),
             "message": message,
             "state": state,
             "dueAt": run.due_ms,
@@ -185,7 +184,8 @@ class Book:
         }
         level = "info" if state in {"due", "answered", "interrupted"} else "warning"
         owner = (run.principal_id, run.tenant_id, run.family_id)
-        notice = Notice(run.id, *owner, level, encode(said).decode(), self._now_ms(), "reminder")
+        body = encode(said).decode()
+        notice = Notice(run.id, *owner, level, body, self._now_ms(), "reminder", title=_title(run))
         self._tasks.owe(notice)
         self._tasks.settle_older(f"{run.reminder_id}-", run.tenant_id, MOST_OWED)
         self._tasks.forget_unread(run.tenant_id, "reminder", MOST_OWED_OF_TENANT)
@@ -211,9 +211,9 @@ def _run_of(record: ReminderRecord, due_ms: int, *, is_late: bool) -> RunRecord:
     )
 
 
-def _title(run: RunRecord) -> str | None:
-    """What stands above the message: the reminder's text, where the message is another one."""
+def _title(run: RunRecord) -> str:
+    """Return what stands above the message: the reminder's text, where the message is another one."""
     if run.kind != "notify":
         return run.text
     title: str | None = msgspec.json.decode(run.action).get("title")
-    return title
+    return title or ""

@@ -126,8 +126,8 @@ class Place:
     def owed(self) -> list[tuple[str, str, str]]:
         """What is owed on disk: state, title and message."""
         with Store(self.state) as store:
-            bodies = [json.loads(notice.body) for notice in Tasks(store).notices()]
-        return [(body["state"], body["title"] or "", body["message"]) for body in bodies]
+            owed = [(notice.title, json.loads(notice.body)) for notice in Tasks(store).notices()]
+        return [(body["state"], title, body["message"]) for title, body in owed]
 
     def runs(self) -> int:
         with Store(self.state) as store:

@@ -151,18 +151,28 @@ def _at(date: str, at: str, now: datetime) -> datetime:
     now = now.replace(tzinfo=None)
     day, part = _parted(_plain(date).removeprefix("on "))
     clock = _clock(part, at)
-    if day in _TODAY:
-        found = read_moment(now.date(), clock)
-        later = found + timedelta(hours=12)
-        return later if found <= now and _is_vague(clock) and later.date() == now.date() else found
     if day:
-        return read_moment(read_day(day, now.date()), clock)
+        return _on(day, clock, now)
     # "At 7" alone is the next time that a clock with hands shows it.
     step = timedelta(hours=12) if _is_vague(clock) else timedelta(days=1)
     found = datetime.combine(now.date(), read_time(clock))
     while found <= now:
         found += step
     return found
+
+
+def _on(day: str, clock: str, now: datetime) -> datetime:
+    """Return when a day's time is; of a day that is today, and whose time has passed, the next that fits."""
+    today, is_today = now.date(), day in _TODAY
+    first = today if is_today else read_day(day, today)
+    found = read_moment(first, clock)
+    if found > now or first != today:
+        return found
+    later = found + timedelta(hours=12)
+    if _is_vague(clock) and later > now and later.date() == today:
+        return later
+    # "Friday", said on Friday evening, is the next one; "today" can only be refused.
+    return found if is_today else read_moment(read_day(day, today + timedelta(days=1)), clock)
 
 
 def _plain(words: str) -> str:

@@ -86,13 +86,16 @@ class Cron(Struct, frozen=True):
         return CronSim(self.line, start.replace(tzinfo=None))
 
 
-def instant_of(wall: datetime, zone: ZoneInfo) -> float:
+def instant_of(wall: datetime, zone: ZoneInfo, now: float = 0.0) -> float:
     """Return when a clock on the wall of a zone shows a time.
 
-    In the fold it is the first of the two, in the gap the first instant after it.
+    In the fold it is the first of the two, unless that was before `now`; in the gap the first instant
+    after it.
     """
-    first, _ = _instants(wall, zone)
-    return _end_of_gap(wall, zone) if first is None else first
+    first, second = _instants(wall, zone)
+    if first is None:
+        return _end_of_gap(wall, zone)
+    return second if second is not None and first < now <= second else first
 
 
 @lru_cache(maxsize=256)  # zones of the reminders; reading one is a file

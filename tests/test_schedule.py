@@ -206,6 +206,17 @@ def test_an_instant_of_a_wall():
 
 
 @pytest.mark.parametrize(
+    ("now", "want"),
+    [("00:29", "00:30"), ("00:30", "00:30"), ("00:31", "01:30"), ("01:30", "01:30"), ("01:31", "00:30")],
+)
+def test_in_a_fold_the_second_counts_once_the_first_has_passed(now, want):
+    def at(text):
+        return datetime.fromisoformat(f"2026-10-25T{text}:00+00:00").timestamp()
+
+    assert instant_of(datetime.fromisoformat("2026-10-25T02:30"), BERLIN, at(now)) == at(want)
+
+
+@pytest.mark.parametrize(
     ("name", "near"),
     [("Europe/Berln", "Europe/Berlin"), ("asia/shanghai", "Asia/Shanghai"), ("New_York", "near"), ("", "such as"),
      ("../../etc/passwd", "such as"), ("/etc/localtime", "zone"), ("America", "near"), ("tzdata.zi", "zone"), ("a\0b", "zone"),

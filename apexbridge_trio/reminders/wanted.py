@@ -120,7 +120,7 @@ def _of_cron(line: str, now: float, zone: ZoneInfo) -> float:
 
 
 def _of_at(text: str, now: float, zone: ZoneInfo) -> float:
-    due = _instant(text, zone)
+    due = _instant(text, zone, now - PAST_S)
     if due < now - PAST_S:
         raise BadRequest(f"{text} is past; it is now {_shown(now, zone)}.", param="at", code="in_the_past")
     if due > now + AHEAD_S:
@@ -128,12 +128,12 @@ def _of_at(text: str, now: float, zone: ZoneInfo) -> float:
     return due
 
 
-def _instant(text: str, zone: ZoneInfo) -> float:
+def _instant(text: str, zone: ZoneInfo, now: float) -> float:
     try:
         at = datetime.fromisoformat(text)
         if len(text) <= len("2026-11-25"):
             raise BadRequest(f"{text!r} says no time of day, as 2026-11-25T08:00 does.", param="at")
-        return instant_of(at, zone) if at.tzinfo is None else at.timestamp()
+        return instant_of(at, zone, now) if at.tzinfo is None else at.timestamp()
     except (ValueError, OverflowError):
         raise BadRequest(
             f"{text!r} is no time in ISO 8601, such as 2026-11-25T08:00 or 2026-11-25T07:00:00Z.", param="at"

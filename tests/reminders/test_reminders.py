@@ -1,6 +1,7 @@
 """The clock that reminders go by: due, missed, put forward and back; and what is begun then."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -394,3 +395,13 @@ async def test_at_is_in_its_zone_and_so_lately_past_is_now(place, autojump_clock
         await place.add(reminders, "now", at="2026-11-22T07:59:30")
         await trio.sleep(1)
     assert place.fired() == ["11-22 07:59:30"]
+
+
+async def test_in_the_second_pass_of_a_fold_at_is_not_past(place, autojump_clock):
+    place.clock.start = datetime.fromisoformat("2026-10-25T02:15:00+01:00").timestamp()
+    async with place.hub() as reminders:
+        said = await place.add(reminders, "tea", at="2026-10-25T02:30")
+        assert said["next"] == "2026-10-25T02:30:00+01:00"
+        await place.add(reminders, "now", at="2026-10-25T02:14:30")
+        await trio.sleep(901)
+    assert len(place.events) == 2

@@ -10,9 +10,11 @@ the chats that are being answered, from their start.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
+from msgspec import to_builtins
 
 from apexbridge_trio.clients.chatting import answer_chat
 from apexbridge_trio.errors import ApexError, InternalFault, NotFound, TaskSettled, TooMany
@@ -31,6 +33,7 @@ from apexbridge_trio.protocol.client import (
     Ping,
     Resume,
     Subscribe,
+    named_in,
     nothing_to_stop,
     read_client_frame,
 )
@@ -93,8 +96,8 @@ class ClientLink:
             Resume: self._on_resume,
             Subscribe: self._on_subscribe,
             Ack: self._on_ack,
-            InterruptRequest: lambda asked: self._start(self._interrupt, asked),
-            ChatAsked: lambda asked: self._start(answer_chat, self._hub, self._reader, asked.body),
+            InterruptRequest: lambda asked: self._start(asked, self._interrupt, asked),
+            ChatAsked: lambda asked: self._start(asked, answer_chat, self._hub, self._reader, asked.body),
             Ping: lambda _: self._say("pong", {}),
         }
 
@@ -123,11 +126,13 @@ class ClientLink:
     def _take(self, text: str | bytes) -> None:
         try:
             asked = read_client_frame(text)
-            self._handlers[type(asked)](asked)
         except FrameInvalid as fault:
             self._say("error", {"code": "invalid_frame", "message": fault.message})
+            return
+        try:
+            self._handlers[type(asked)](asked)
         except ApexError as fault:
-            self._refuse(fault)
+            self._refuse(asked, fault)
 
     def _welcome(self) -> None:
         acknowledged = {
@@ -191,21 +196,22 @@ class ClientLink:
 
         self._hub.notices.ack(asked.id, self._reader, done, device=self._device)
 
-    def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+    def _start(self, asked: Any, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         if self._asked >= MOST_ASKED:
             raise TooMany(f"{MOST_ASKED} questions of this connection wait for an answer already.")
         if self._nursery is not None:
             self._asked += 1
-            self._nursery.start_soon(self._boxed, work, args, name=f"asked on {self.connection_id}")
+            boxed = partial(self._boxed, asked, work, *args)
+            self._nursery.start_soon(boxed, name=f"asked on {self.connection_id}")
 
-    async def _boxed(self, work: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+    async def _boxed(self, asked: Any, work: Callable[..., Awaitable[None]], *args: Any) -> None:
         try:
             await work(*args)
         except ApexError as fault:
-            self._refuse(fault)
+            self._refuse(asked, fault)
         except Exception as fault:  # the boundary of one question
             log.error("a client's question failed", connection=self.connection_id, exc_info=fault)
-            self._refuse(InternalFault("The hub failed at this; its log says how."))
+            self._refuse(asked, InternalFault("The hub failed at this; its log says how."))
         finally:
             self._asked -= 1
 
@@ -216,8 +222,8 @@ class ClientLink:
             receipt = nothing_to_stop(asked, fault)
         self._say("interrupt_receipt", receipt)
 
-    def _refuse(self, fault: ApexError) -> None:
-        self._say("error", error_body(fault))
+    def _refuse(self, asked: Any, fault: ApexError) -> None:
+        self._say("error", to_builtins(error_body(fault)) | named_in(asked))
 
     def _say(self, kind: str, data: Any, at: tuple[str, int] | None = None) -> None:
         """Send a frame to this connection alone; None: its position is that of the last event."""

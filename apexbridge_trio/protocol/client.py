@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, ClassVar, Final
 
+import msgspec
 from msgspec import Meta, Raw, Struct
 
 from apexbridge_trio.errors import ApexError, NotFound
+from apexbridge_trio.ids import is_sane
 from apexbridge_trio.protocol.envelope import FrameInvalid, read_data, read_envelope
 from apexbridge_trio.protocol.openai import Id, error_body
 
@@ -79,14 +81,46 @@ def read_client_frame(text: str | bytes) -> Any:
     return read_data(_KINDS[envelope.type], data)
 
 
+class _Chosen(Struct, rename="camel"):
+    request_id: Any = None
+    message_id: Any = None
+
+
+_chosen: Final = msgspec.json.Decoder(_Chosen).decode
+
+
+def named_in(asked: Any) -> dict[str, str]:
+    """Return what a frame names, for who is told that it was refused: one of several, perhaps."""
+    match asked:
+        case Ack(id=notice_id):
+            return {"id": notice_id}
+        case InterruptRequest():
+            return {"requestId": found.partition("/")[0]} if (found := _named(asked)) else {}
+        case ChatAsked(body=body):
+            chosen = _chosen_in(body)
+            return {"requestId": chosen} if isinstance(chosen, str) and is_sane(chosen) else {}
+    return {}
+
+
+def _chosen_in(body: bytes) -> Any:
+    try:
+        chosen = _chosen(body)
+    except msgspec.DecodeError:
+        return None
+    return chosen.request_id or chosen.message_id
+
+
+def _named(asked: InterruptRequest) -> str:
+    return asked.path or asked.request_id or asked.message_id or asked.task_id or ""
+
+
 def nothing_to_stop(asked: InterruptRequest, fault: ApexError) -> dict[str, Any]:
     """Write the answer to who wants to stop what is not there."""
-    named = asked.path or asked.request_id or asked.message_id or asked.task_id or ""
     return {
         "error": error_body(NotFound(fault.message)),
         "success": False,
         "status": "error",
         "reason": "not_found",
-        "requestId": named.partition("/")[0],
+        "requestId": _named(asked).partition("/")[0],
         "message": fault.message,
     }

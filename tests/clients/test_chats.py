@@ -167,20 +167,25 @@ async def test_a_chat_over_the_channel(tmp_path, autojump_clock):
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("body", "code", "named"),
     [
-        ({}, "invalid_request"),
-        ({"messages": []}, "invalid_request"),
-        (say("x", tenantId="other"), "forbidden"),
-        (say("x", "slow", requestId="taken"), "request_id_in_flight"),
+        ({}, "invalid_request", None),
+        ({"messages": []}, "invalid_request", None),
+        ({"messages": [], "messageId": "mine"}, "invalid_request", "mine"),
+        ({"messages": [], "requestId": "not one"}, "invalid_request", None),
+        ({"messages": [], "requestId": 7}, "invalid_request", None),
+        ([], "invalid_request", None),
+        (say("x", tenantId="other", requestId="mine"), "forbidden", "mine"),
+        (say("x", "slow", requestId="taken"), "request_id_in_flight", "taken"),
     ],
 )
-async def test_a_chat_that_is_refused_gets_an_error(tmp_path, autojump_clock, body, code):
+async def test_a_chat_that_is_refused_gets_an_error(tmp_path, autojump_clock, body, code, named):
     async with open_world(tmp_path) as world, listening(world) as client:
         await client.say("chat", say("x", "endless:50", requestId="taken"))
         await client.hear("chat.started")
         await client.say("chat", body)
-        assert (await client.hear("error"))["data"]["code"] == code
+        refused = (await client.hear("error"))["data"]
+        assert (refused["code"], refused.get("requestId")) == (code, named)
 
 
 async def test_a_chat_in_the_background_outlives_its_connection(tmp_path, autojump_clock):

@@ -102,7 +102,7 @@ class Turn:
         self.rounds = 0
         self.tools_run: list[str] = []
         self.is_used_up = False
-        names = toolbox.chosen(model.tools, request.apex.tools)
+        names = toolbox.chosen(model.tools, request.apex.tools or "auto")
         if request.tool_choice == "none" or (request.n or 1) > 1:
             names = []  # several choices would run a tool several times
         # A tool of the client's wins over one of ours with the same name.

@@ -61,14 +61,17 @@ class OfferedTool(Struct):
 
 
 class ApexOptions(Struct, rename="camel"):
-    """The ``apex`` object of a chat request."""
+    """The ``apex`` object of a chat request; null is as good as absent, as OpenAI has it for its own."""
 
     timeout_s: Annotated[Timeout | None, Meta(description="Deadline of the whole answer, seconds.")] = None
-    background: bool = False
-    push: bool = False
-    tools: Literal["auto", "none"] | list[str] = "auto"
+    background: bool | None = None
+    push: bool | None = None
+    tools: Literal["auto", "none"] | list[str] | None = None
     node: Id | None = None
     conversation_id: Id | None = None
+
+
+_NO_OPTIONS: Final = ApexOptions()
 
 
 class ChatRequest(Struct):
@@ -85,7 +88,12 @@ class ChatRequest(Struct):
     message_id: Id | None = msgspec.field(default=None, name="messageId")
     tenant_id: Id | None = msgspec.field(default=None, name="tenantId")
     family_id: Id | None = msgspec.field(default=None, name="familyId")
-    apex: ApexOptions = msgspec.field(default_factory=ApexOptions)
+    options: ApexOptions | None = msgspec.field(default=None, name="apex")
+
+    @property
+    def apex(self) -> ApexOptions:
+        """The hub's own options."""
+        return self.options or _NO_OPTIONS
 
     @property
     def chosen_id(self) -> str | None:

@@ -63,6 +63,17 @@ async def test_a_stream_has_one_id_one_role_one_end(state, autojump_clock):
         assert heard[-1]["usage"]["total_tokens"] > 0
 
 
+@pytest.mark.parametrize(
+    "apex", [None, {}, dict.fromkeys(("timeoutS", "background", "push", "tools", "node", "conversationId"))]
+)
+async def test_what_is_null_is_as_good_as_absent(state, autojump_clock, apex):
+    async with open_world(state) as world:
+        own = dict.fromkeys(("requestId", "messageId", "tenantId", "familyId"))
+        reply = await world.chat(say(calls(("ping", {})), "hands", apex=apex, stream=None, n=None, **own))
+        assert "pong" in content(reply)
+        assert not own.keys() & world.provider.requests[0].json.keys()
+
+
 async def test_the_alias_of_the_path_answers_too(state, autojump_clock):
     async with open_world(state) as world:
         assert (await world.ask("POST", "/v1/chatvcp/completions", say("x", "hello"))).status == 200

@@ -150,9 +150,11 @@ class Hub(Struct, frozen=True):
 
         Raises:
             BadRequest: They name nothing.
+            Forbidden: They name a tenant or a family that is not theirs.
             NotFound: Unknown, finished on its own, or of someone else.
             TaskSettled: A task that has ended already.
         """
+        principal = principal.narrowed(tenant_id=asked.tenant_id, family_id=asked.family_id)
         path = asked.path or asked.request_id or asked.message_id
         if path is not None:
             return await self.flights.interrupt(path, principal, asked.reason).receipt(asked.wait_s)

@@ -15,7 +15,7 @@ Topic = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class InterruptRequest(Struct, rename="camel"):
-    """What to stop; one of the four names it."""
+    """What to stop; one of the first four names it."""
 
     request_id: Id | None = None
     message_id: Id | None = None
@@ -23,6 +23,8 @@ class InterruptRequest(Struct, rename="camel"):
     path: Path | None = None
     reason: Annotated[str, Meta(max_length=500)] = ""
     wait_s: Annotated[float, Meta(ge=0, le=300)] = 5.0
+    tenant_id: Id | None = None
+    family_id: Id | None = None
 
 
 class Resume(Struct):

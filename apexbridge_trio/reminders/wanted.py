@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct, field
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.protocol.openai import encode, read_json
+from apexbridge_trio.protocol.openai import Id, encode, read_json
 from apexbridge_trio.schedule import Cron, instant_of, read_zone
 from apexbridge_trio.store import ReminderRecord
 from apexbridge_trio.store.reminders import Kind, Missed
@@ -27,14 +27,14 @@ Prompt = Annotated[str, Meta(min_length=1, max_length=8000)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class Notify(Struct, forbid_unknown_fields=True):
+class Notify(Struct):
     """How a notice looks."""
 
     title: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class Action(Struct, forbid_unknown_fields=True):
-    """What a reminder does: one of the three."""
+    """What a reminder does: one of the three; of a kind that is not known nothing is made, not a notice."""
 
     notify: bool | Notify | None = None
     chat: Prompt | None = None
@@ -42,7 +42,7 @@ class Action(Struct, forbid_unknown_fields=True):
     args: dict[str, Raw] | None = None
 
 
-class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
+class Wanted(Struct, kw_only=True):
     """The body of ``POST /v1/reminders``; one of `at`, `in_s` and `cron` says when."""
 
     text: Text
@@ -52,6 +52,8 @@ class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
     timezone: Annotated[str, Meta(max_length=200)] | None = None
     missed: Missed = "run_once"
     action: Action = field(default_factory=Action)
+    tenant_id: Id | None = field(default=None, name="tenantId")
+    family_id: Id | None = field(default=None, name="familyId")
 
 
 _decode: Final = msgspec.json.Decoder(Wanted).decode

@@ -4,12 +4,17 @@ A change and its line in the audit are posted in one step: they are written in o
 who asked has left by then.
 """
 
+from typing import Final
+
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.nodes import Node, described
 from apexbridge_trio.web.replies import current_actor, current_principal, reply, require_admin
+
+STATUSES: Final = ("online", "busy", "draining", "offline")
 
 _FORGOTTEN = "The node is forgotten. An agent that still runs registers anew; to keep it out, revoke its key."
 
@@ -21,6 +26,7 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
     @app.get("/v1/nodes")
     async def nodes() -> Response:
         principal = current_principal()
+        _require_a_status(request.args.get("status"))
         seen = [node for node in registry if principal.may_see(node.owner) and _is_asked_for(node)]
         return reply([described(node) for node in sorted(seen, key=lambda node: node.id)])
 
@@ -50,6 +56,11 @@ def add_nodes(app: QuartTrio, hub: Hub) -> None:
         await admission.drain(found, is_draining=False)
         await noted.wait()
         return reply(described(found))
+
+
+def _require_a_status(status: str | None) -> None:
+    if status is not None and status not in STATUSES:
+        raise BadRequest(f"status: expected one of {', '.join(STATUSES)}.", param="status")
 
 
 def _is_asked_for(node: Node) -> bool:

@@ -14,15 +14,15 @@ from apexbridge_trio.web.replies import current_arrival, current_principal, repl
 def add_reminders(app: QuartTrio, hub: Hub) -> None:
     """Add the routes below ``/v1/reminders``."""
 
-    def own() -> OwnReminders:
-        owner = narrowed(current_principal(), current_arrival(), None, None)
+    def own(tenant_id: str | None = None, family_id: str | None = None) -> OwnReminders:
+        owner = narrowed(current_principal(), current_arrival(), tenant_id, family_id)
         return OwnReminders(hub.reminders, owner)
 
     @app.post("/v1/reminders")
     async def add_reminder() -> Response:
         require_json(current_arrival())
         wanted = read_wanted(cast("bytes", await request.get_data()))
-        return reply(await own().add(wanted), 201)
+        return reply(await own(wanted.tenant_id, wanted.family_id).add(wanted), 201)
 
     @app.get("/v1/reminders")
     async def reminders() -> Response:

@@ -13,10 +13,10 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
 from apexbridge_trio.pending import pending_entry, whole_pending_entry
 from apexbridge_trio.protocol.frames import ToolName, Word
-from apexbridge_trio.protocol.openai import read_json
+from apexbridge_trio.protocol.openai import Id, read_json
 from apexbridge_trio.stopping import stop_task
 from apexbridge_trio.store import NodeTaskRecord
-from apexbridge_trio.web.reading import require_json
+from apexbridge_trio.web.reading import narrowed, require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, require_admin
 
 # An interrupt by DELETE has no body to say how long its receipt is waited for.
@@ -46,6 +46,8 @@ class TaskRequest(Struct, rename="camel"):
     metadata: dict[str, Any] = {}
     callback: Literal["ws", "http"] | CallbackUrl = "ws"
     idempotent: bool | None = None
+    tenant_id: Id | None = None
+    family_id: Id | None = None
 
 
 _decode: Final = msgspec.json.Decoder(TaskRequest).decode
@@ -107,7 +109,7 @@ async def _asked() -> TaskRequest:
 
 
 async def _create(hub: Hub, asked: TaskRequest, node_id: str | None) -> Response:
-    owner = current_principal()
+    owner = narrowed(current_principal(), current_arrival(), asked.tenant_id, asked.family_id)
     if node_id is not None:
         owner = _as_owner(owner, hub.nodes.registry.find(node_id, owner).owner)
     wanted = Wanted(

@@ -172,6 +172,40 @@ async def test_tenants_can_only_be_narrowed(state, autojump_clock):
         assert (await world.chat(say("x", "hello"), key, "X-Tenant-Id: a/b")).status == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/interrupt", {"requestId": "r1"}),
+        ("/v1/tasks", {"toolName": "echo"}),
+        ("/v1/notifications", {"message": "x"}),
+        ("/v1/reminders", {"text": "x", "in": 60}),
+    ],
+)
+async def test_so_they_can_by_every_body(state, autojump_clock, path, body):
+    async with open_world(state) as world:
+        key = bearer(world, "chat", "admin", tenant_id="a", family_id="f")
+        own = await world.ask("POST", path, {**body, "tenantId": "a", "familyId": "f"}, key)
+        assert own.status != 403, own.body
+        for other in ({"tenantId": "b"}, {"familyId": "g"}):
+            refused = await world.ask("POST", path, {**body, **other}, key)
+            assert (refused.status, refused.json["error"]["param"]) == (403, next(iter(other)))
+        assert (await world.ask("POST", path, {**body, "tenantId": "a/b"}, key)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/nodes?status=offline", 200),
+        ("/v1/nodes?status=off", 400),
+        ("/v1/tasks?state=running", 200),
+        ("/v1/tasks?state=runs", 400),
+    ],
+)
+async def test_a_state_that_there_is_not_is_not_an_empty_list(state, autojump_clock, path, status):
+    async with open_world(state) as world:
+        assert (await world.ask("GET", path, None, bearer(world, "admin"))).status == status
+
+
 async def test_without_a_key_nothing_else_is_open(state, autojump_clock):
     async with open_world(state) as world:
         assert (await world.ask("GET", "/v1/requests")).status == 401

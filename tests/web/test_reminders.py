@@ -46,6 +46,10 @@ async def test_who_may(tmp_path: Path, autojump_clock: Any) -> None:
         assert (
             await world.ask("POST", "/v1/reminders", {"text": "x", "in": 9}, mine, "X-Tenant-Id: b")
         ).status == 403
+        body = {"text": "x", "in": 9, "familyId": "child", "colour": "what is not known is ignored"}
+        assert (await world.ask("POST", "/v1/reminders", body, mine)).json["familyId"] == "child"
+        body = {"text": "x", "in": 9, "tenantId": "b"}
+        assert (await world.ask("POST", "/v1/reminders", body, mine)).status == 403
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any, Final
 from apexbridge_trio.protocol.client import InterruptRequest
 from apexbridge_trio.protocol.openai import ChatRequest
 from apexbridge_trio.reminders.wanted import Wanted
+from apexbridge_trio.web.nodes import STATUSES
 from apexbridge_trio.web.notices import NotificationRequest
 from apexbridge_trio.web.openapi import shapes
 from apexbridge_trio.web.openapi.care import CARE
@@ -48,7 +49,7 @@ NODES: Final = [
         "The machines that have joined.",
         {200: list[shapes.NodeEntry]},
         query=(
-            Query("status", "Only of this status."),
+            Query("status", "Only of this status.", {"enum": list(STATUSES)}),
             Query("type", "Only of this type."),
             Query("capability", "Only those that can do this."),
         ),

@@ -190,7 +190,8 @@ class StreamListener:
         stream, pieces = self._stream, 0
         try:
             if not answer.is_stream:
-                await self._write(stream.feed_document(read_document(await _whole(answer))))
+                document, _ = read_document(await _whole(answer))
+                await self._write(stream.feed_document(document))
             while not stream.is_done and (data := await answer.receive()):
                 pieces += data.count(b"data:") if self._counts else 0
                 if shown := stream.feed(data):
@@ -235,6 +236,8 @@ class WholeListener:
         finally:
             self.tokens += total_tokens(used) or self._pieces
         came = judge(self._document, self._turn.hub_tools)
+        if came.is_cut:
+            self._body = b""
         if came.hub_calls or self._turn.rounds > 1:
             self._body = b""
             self._usage = add_usage(self._usage, self._document.get("usage"))
@@ -243,8 +246,8 @@ class WholeListener:
     async def _decoded(self, answer: Answer) -> dict[str, Any]:
         self._body = await _whole(answer)
         self._pieces = len(self._body) // BYTES_A_TOKEN
-        document = read_document(self._body)
-        if any(choice["message"].get("tool_calls") for choice in document["choices"]):
+        document, is_repaired = read_document(self._body)
+        if is_repaired:
             self._body = b""
         return document
 

@@ -3,8 +3,12 @@
 Seen in the field: no `index` at all; `index` 0 on every call, told apart by `id` only; no `id`; the
 `id` repeated on each delta; whole calls in one delta; the name repeated or split. A delta belongs
 to the call that `Places` gives it, always an integer counted from 0.
+
+What is not known here is kept, for the client and for the next round: providers want back what they put
+into a call (Gemini the signature of its thought), or beside the text (OpenRouter its reasoning).
 """
 
+from collections.abc import Container
 from typing import Any, Final
 
 from apexbridge_trio.errors import UpstreamBroken
@@ -15,6 +19,11 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 # The calls of a round run side by side, each a task or a process. As many as OpenAI takes tools.
 MAX_CALLS: Final = 128
+
+# What a call is of, and the name of its text there.
+_TEXTS: Final = {"function": "arguments", "custom": "input"}
+_OF_CALL: Final = frozenset({"id", "index", "type", *_TEXTS})
+_OF_CHOICE: Final = frozenset({"index", "delta", "finish_reason", "logprobs"})
 
 
 class Places:
@@ -56,8 +65,52 @@ class Places:
 
 
 def _names(delta: dict[str, Any]) -> bool:
-    function = delta.get("function")
-    return isinstance(function, dict) and bool(function.get("name"))
+    body = delta.get(_kind_of(delta))
+    return isinstance(body, dict) and bool(body.get("name"))
+
+
+def _kind_of(delta: dict[str, Any]) -> str:
+    """Return where a call's name and text are: ``function``, or ``custom`` for a tool without a schema."""
+    return "custom" if isinstance(delta.get("custom"), dict) else "function"
+
+
+def _add(rest: dict[str, Any], fields: dict[str, Any], known: Container[str]) -> int:
+    """Add the fields that are not known, and return how many bytes they held."""
+    more = {name: value for name, value in fields.items() if name not in known and value is not None}
+    rest |= more
+    return len(encode(more)) if more else 0
+
+
+class _Call:
+    """One call in the making."""
+
+    def __init__(self) -> None:
+        self.id = self.type = self.name = ""
+        self.kind = "function"
+        self.texts: list[str] = []
+        self.rest: dict[str, Any] = {}
+        self.body_rest: dict[str, Any] = {}
+
+    def feed(self, delta: dict[str, Any]) -> int:
+        """Add one delta and return how many bytes of text it held, about."""
+        self.kind = "custom" if self.kind == "custom" else _kind_of(delta)
+        body = delta.get(self.kind) or {}
+        self.id = self.id or delta.get("id") or ""
+        kind = delta.get("type")
+        self.type = self.type or (kind if isinstance(kind, str) else "")
+        self.name = self.name or body.get("name") or ""
+        text = body.get(_TEXTS[self.kind]) or ""
+        # Some providers send the arguments as an object; the wire has them as text.
+        text = text if isinstance(text, str) else encode(text).decode()
+        self.texts.append(text)
+        rest = _add(self.rest, delta, _OF_CALL) + _add(self.body_rest, body, {"name", _TEXTS[self.kind]})
+        return len(text) + rest
+
+    def build(self, place: int) -> dict[str, Any]:
+        text = "".join(self.texts) or ("{}" if self.kind == "function" else "")
+        body = {"name": self.name, _TEXTS[self.kind]: text, **self.body_rest}
+        call = {"id": self.id or f"call_{place}", "type": self.type or self.kind, self.kind: body}
+        return call | self.rest
 
 
 class _Choice:
@@ -67,9 +120,11 @@ class _Choice:
         self.index = index
         self.message: dict[str, Any] = {"role": "assistant"}
         self.parts: dict[str, list[str]] = {"content": []}
+        self.lists: dict[str, list[Any]] = {}
         self.places = Places()
-        self.calls: list[dict[str, Any]] = []
+        self.calls: list[_Call] = []
         self.logprobs: list[Any] = []
+        self.rest: dict[str, Any] = {}
         self.finish_reason: str | None = None
 
     def feed(self, choice: dict[str, Any]) -> int:
@@ -81,52 +136,40 @@ class _Choice:
             elif name != "role" and isinstance(value, str):
                 self.parts.setdefault(name, []).append(value)
                 size += len(value)
+            elif isinstance(value, list):
+                # As OpenRouter's `reasoning_details`: what comes is what is added.
+                self.lists.setdefault(name, []).extend(value)
+                size += len(encode(value))
             elif value is not None and name != "role":
                 self.message[name] = value
         logprobs = choice.get("logprobs")
         if isinstance(logprobs, dict):
             self.logprobs += logprobs.get("content") or ()
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
-        return size
+        return size + _add(self.rest, choice, _OF_CHOICE)
 
     def _feed_call(self, delta: dict[str, Any]) -> int:
         place = self.places.place(delta)
         if place == len(self.calls):
-            empty = {"name": "", "arguments": []}
-            self.calls.append({"id": "", "type": "function", "function": empty})
-        call, function = self.calls[place], delta.get("function") or {}
-        call["id"] = call["id"] or delta.get("id") or ""
-        call["function"]["name"] = call["function"]["name"] or function.get("name") or ""
-        text = function.get("arguments") or ""
-        # Some providers send the arguments as an object; the wire has them as text.
-        text = text if isinstance(text, str) else encode(text).decode()
-        call["function"]["arguments"].append(text)
-        return len(text)
+            self.calls.append(_Call())
+        return self.calls[place].feed(delta)
 
     def build(self) -> dict[str, Any]:
-        message = self.message | {name: "".join(parts) for name, parts in self.parts.items()}
+        message = self.message | self.lists | {name: "".join(parts) for name, parts in self.parts.items()}
         if self.calls:
             message["content"] = message["content"] or None
-            message["tool_calls"] = [_joined(call, place) for place, call in enumerate(self.calls)]
+            message["tool_calls"] = [call.build(place) for place, call in enumerate(self.calls)]
         reason = self.finish_reason or ("tool_calls" if self.calls else "stop")
-        built = {"index": self.index, "message": message, "finish_reason": reason}
+        built = {"index": self.index, "message": message, "finish_reason": reason, **self.rest}
         return built | ({"logprobs": {"content": self.logprobs}} if self.logprobs else {})
-
-
-def _joined(call: dict[str, Any], place: int) -> dict[str, Any]:
-    function = call["function"]
-    return {
-        "id": call["id"] or f"call_{place}",
-        "type": "function",
-        "function": {"name": function["name"], "arguments": "".join(function["arguments"]) or "{}"},
-    }
 
 
 class Assembly:
     """Chunks of one streamed answer, put together to the document it would have been.
 
     Any split of the same deltas gives the same document. Text fields that are not known here
-    (`reasoning_content`, `refusal`) are joined like `content`; other fields keep their last value.
+    (`reasoning_content`, `refusal`) are joined like `content`, and so are lists; other fields keep their
+    last value.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from apexbridge_trio.errors import UpstreamBroken
-from apexbridge_trio.protocol.assembly import Assembly
+from apexbridge_trio.protocol.assembly import MAX_CALLS, Assembly
 from apexbridge_trio.protocol.openai import MAX_CHOICES, Call
 
 # What a provider says about its error; whoever tells it on takes secrets out and cuts again.
@@ -53,10 +53,12 @@ class Round(Struct, frozen=True):
     Attributes:
         document: The answer as a ``chat.completion``, with the repairs of `assembly`.
         hub_calls: The calls the hub shall run; empty when the round is the last one.
+        is_cut: Calls of the hub were taken out of the document.
     """
 
     document: dict[str, Any]
     hub_calls: tuple[Call, ...] = ()
+    is_cut: bool = False
 
     @property
     def message(self) -> dict[str, Any]:
@@ -75,13 +77,17 @@ def judge(document: dict[str, Any], hub_tools: frozenset[str]) -> Round:
         return Round(document)
     message = document["choices"][0]["message"]
     calls = message.get("tool_calls") or []
-    ours = [call for call in calls if call["function"]["name"] in hub_tools]
+    ours = [call for call in calls if _name_of(call) in hub_tools]
     if not ours:
         return Round(document)
     if len(ours) == len(calls):
         return Round(document, tuple(msgspec.convert(ours, list[Call])))
     message["tool_calls"] = [call for call in calls if call not in ours]
-    return Round(document)
+    return Round(document, is_cut=True)
+
+
+def _name_of(call: dict[str, Any]) -> Any:
+    return (call.get("function") or {}).get("name")
 
 
 def without_calls(document: dict[str, Any]) -> dict[str, Any]:
@@ -113,19 +119,34 @@ def read_payload(payload: bytes) -> dict[str, Any]:
     return value
 
 
-def read_document(body: bytes) -> dict[str, Any]:
+def read_document(body: bytes) -> tuple[dict[str, Any], bool]:
     """Decode a provider's whole answer, with tool calls repaired.
+
+    Returns:
+        The document, and whether it was repaired: else it is what was sent.
 
     Raises:
         UpstreamBroken: It is no chat completion.
     """
     document = read_payload(body)
     chunk = as_chunk(document)
-    if not any(choice["delta"].get("tool_calls") for choice in chunk["choices"]):
-        return document
+    calls = [call for choice in chunk["choices"] for call in choice["delta"].get("tool_calls") or ()]
+    if len(calls) <= MAX_CALLS and all(map(_is_in_order, calls)):
+        return document, False
     assembly = Assembly()
     assembly.feed(chunk)
-    return assembly.build()
+    return assembly.build(), True
+
+
+def _is_in_order(call: dict[str, Any]) -> bool:
+    """Tell whether a call has what a client, or the hub, needs to run it; other kinds are not looked into."""
+    if not (call.get("id") and isinstance(call.get("type"), str)):
+        return False
+    function = call.get("function")
+    if function is None:
+        return bool(call["type"] != "function")
+    arguments = function.get("arguments")
+    return isinstance(function.get("name"), str) and isinstance(arguments, str) and bool(arguments)
 
 
 def as_chunk(document: dict[str, Any]) -> dict[str, Any]:

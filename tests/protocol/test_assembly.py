@@ -119,6 +119,54 @@ def test_several_choices_usage_logprobs_and_unknown_fields_are_kept():
     assert document["object"] == "chat.completion"
 
 
+def test_what_a_call_brings_beside_its_function_is_kept():
+    signature = {"google": {"thought_signature": "s"}}
+    message = build(
+        chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function", "extra_content": signature}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"name": "x", "arguments": "{", "strict": True}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]}),
+    )["choices"][0]["message"]
+    assert message["tool_calls"] == [
+        {
+            "id": "a",
+            "type": "function",
+            "function": {"name": "x", "arguments": "{}", "strict": True},
+            "extra_content": signature,
+        }
+    ]
+
+
+def test_a_call_of_a_custom_tool_has_its_input():
+    message = build(
+        chunk({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "sql"}}]}),
+        chunk({"tool_calls": [{"index": 0, "custom": {"input": "SELECT"}}]}),
+        chunk({"tool_calls": [{"index": 0, "custom": {"input": " 1"}}]}),
+        chunk(
+            {
+                "tool_calls": [
+                    {"custom": {"name": "other"}},
+                    {"type": "builtin_function", "function": {"name": "$s"}},
+                ]
+            }
+        ),
+    )["choices"][0]["message"]
+    assert message["tool_calls"] == [
+        {"id": "a", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}},
+        {"id": "call_1", "type": "custom", "custom": {"name": "other", "input": ""}},
+        {"id": "call_2", "type": "builtin_function", "function": {"name": "$s", "arguments": "{}"}},
+    ]
+
+
+def test_lists_are_joined_and_fields_of_a_choice_kept():
+    (choice,) = build(
+        chunk({"content": "a", "reasoning_details": [{"text": "t"}]}),
+        chunk({"reasoning_details": [{"text": "u"}]}),
+        {"choices": [{"delta": {}, "finish_reason": "stop", "native_finish_reason": "STOP", "none": None}]},
+    )["choices"]
+    assert choice["message"]["reasoning_details"] == [{"text": "t"}, {"text": "u"}]
+    assert (choice["native_finish_reason"], "none" in choice) == ("STOP", False)
+
+
 def test_knows_when_each_choice_is_finished():
     made = Assembly()
     assert not made.is_finished
@@ -140,12 +188,20 @@ def test_usage_that_is_no_object_adds_nothing(usage):
     assert add_usage({"total_tokens": 3}, usage) == {"total_tokens": 3}
 
 
-def test_an_endless_answer_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "0123456789"},
+        {"annotations": ["0123456789"]},
+        {"tool_calls": [{"id": "a", "function": {"name": "x"}, "extra": "0123456789"}]},
+    ],
+)
+def test_an_endless_answer_is_refused(monkeypatch, delta):
     monkeypatch.setattr(assembly, "MAX_ANSWER_BYTES", 50)
     made = Assembly()
     with pytest.raises(UpstreamBroken, match="larger than 50 bytes"):
         for _ in range(20):
-            made.feed(chunk({"content": "0123456789"}))
+            made.feed(chunk(delta))
 
 
 def test_usage_is_summed_into_nested_details():

@@ -26,6 +26,7 @@ def test_whose_calls_they_are():
     assert [one.function.name for one in judge(document(call("agenda")), ours).hub_calls] == ["agenda"]
     mixed = judge(document(call("agenda"), call("mine", "b")), ours)
     assert mixed.hub_calls == ()
+    assert mixed.is_cut
     assert [one["id"] for one in mixed.message["tool_calls"]] == ["b"]
     assert judge(document(call("agenda")), frozenset()).hub_calls == ()
 
@@ -36,12 +37,40 @@ def test_rounds_used_up_leave_no_calls():
 
 
 def test_a_document_without_calls_is_left_as_it_is():
-    assert read_document(json.dumps(document()).encode()) == document()
+    assert read_document(json.dumps(document()).encode()) == (document(), False)
+
+
+SIGNED = {**call("mine"), "extra_content": {"google": {"thought_signature": "s"}}}
+CUSTOM = {"id": "b", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+
+
+@pytest.mark.parametrize("calls", [(call("mine"),), (SIGNED,), (CUSTOM,), (SIGNED, CUSTOM)])
+def test_calls_that_are_in_order_are_left_as_they_are(calls):
+    sent = document(*calls)
+    assert read_document(json.dumps(sent).encode()) == (sent, False)
+    assert judge(sent, frozenset({"agenda"})).hub_calls == ()
+
+
+@pytest.mark.parametrize(
+    "fault", [{"id": ""}, {"type": None}, {"function": {"name": "mine", "arguments": ""}}]
+)
+def test_what_a_repair_does_not_know_stays(fault):
+    sent = document({**SIGNED, **fault}, CUSTOM)
+    sent["choices"][0] |= {"native_finish_reason": "TOOL", "logprobs": {"content": [1]}}
+    repaired, is_repaired = read_document(json.dumps(sent).encode())
+    assert is_repaired
+    (choice,) = repaired["choices"]
+    assert choice["native_finish_reason"] == "TOOL"
+    mine, custom = choice["message"]["tool_calls"]
+    assert mine == SIGNED | ({"id": "call_0"} if fault.get("id") == "" else {})
+    assert custom == CUSTOM
 
 
 def test_calls_in_a_document_are_repaired():
     odd = {"function": {"name": "mine", "arguments": {"a": 1}}}
-    (repaired,) = read_document(json.dumps(document(odd)).encode())["choices"][0]["message"]["tool_calls"]
+    repairs, is_repaired = read_document(json.dumps(document(odd)).encode())
+    (repaired,) = repairs["choices"][0]["message"]["tool_calls"]
+    assert is_repaired
     assert repaired == {
         "id": "call_0",
         "type": "function",

@@ -294,6 +294,46 @@ async def test_a_system_prompt_goes_before_the_conversation(state, autojump_cloc
 
 
 @pytest.mark.parametrize("stream", [False, True])
+async def test_a_provider_gets_back_what_it_put_into_a_call(state, autojump_clock, stream):
+    models = [{"id": "signing", "upstream": "up", "name": "odd", "tools": "all"}]
+    signature = {"google": {"thought_signature": "s"}}
+    async with open_world(state, models=models) as world:
+
+        async def signs(call):
+            if call.request.json["messages"][-1]["role"] == "tool":
+                await call.say(["done"])
+            elif stream:
+                function = {"name": "ping", "arguments": "{}"}
+                made = {"index": 0, "id": "c", "type": "function", "function": function}
+                await call.begin()
+                await call.delta(tool_calls=[{**made, "extra_content": signature}])
+                await call.delta("tool_calls")
+                await call.done()
+                await call.end()
+            else:
+                made = {"id": "c", "type": "function", "function": {"name": "ping", "arguments": "{}"}}
+                calls = [{**made, "extra_content": signature}]
+                await call.whole(call.document(None, "tool_calls", tool_calls=calls))
+
+        world.provider.scripts["odd"] = signs
+        assert content(await world.chat(say("x", "signing", stream=stream))) == "done"
+        (made,) = world.provider.requests[1].json["messages"][-2]["tool_calls"]
+        assert made["extra_content"] == signature
+
+
+async def test_calls_of_the_clients_tools_are_relayed_byte_for_byte(state, autojump_clock):
+    async with open_world(state) as world:
+        sent = b"""{ "choices": [{"message": {"role": "assistant", "tool_calls": [ {"id": "a", "type": "custom",
+            "custom": {"name": "sql", "input": "1"}} ]}, "finish_reason": "tool_calls", "stop_reason": 7}] }"""
+
+        async def odd(call):
+            await call.whole(sent)
+
+        world.provider.scripts["odd"] = odd
+        assert (await world.chat(say("x", "odd"))).body == sent
+
+
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_tool_of_the_hub_is_run_and_the_model_asked_again(state, autojump_clock, stream):
     async with open_world(state) as world:
         body = say(calls(("ping", {})), "hands", stream=stream, stream_options={"include_usage": True})

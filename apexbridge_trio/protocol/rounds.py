@@ -62,9 +62,12 @@ class Round(Struct, frozen=True):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The assistant's message, for the next round's conversation."""
-        message: dict[str, Any] = self.document["choices"][0]["message"]
-        return message
+        """The assistant's message, for the next round's conversation.
+
+        Without nulls, which a provider may send and not take back; but for `content`, which may be one.
+        """
+        message = self.document["choices"][0]["message"]
+        return {name: value for name, value in message.items() if value is not None or name == "content"}
 
 
 def judge(document: dict[str, Any], hub_tools: frozenset[str]) -> Round:

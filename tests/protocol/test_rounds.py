@@ -31,6 +31,17 @@ def test_whose_calls_they_are():
     assert judge(document(call("agenda")), frozenset()).hub_calls == ()
 
 
+def test_what_goes_back_to_the_model_has_no_nulls_but_its_content():
+    sent = document(SIGNED, content=None)
+    sent["choices"][0]["message"] |= {"function_call": None, "refusal": None, "reasoning_content": "so"}
+    assert judge(sent, frozenset({"mine"})).message == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [SIGNED],
+        "reasoning_content": "so",
+    }
+
+
 def test_rounds_used_up_leave_no_calls():
     ended = without_calls(document(call("agenda"), content=None))["choices"][0]
     assert ended == {"message": {"role": "assistant", "content": ""}, "finish_reason": "length"}

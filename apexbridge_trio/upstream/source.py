@@ -192,7 +192,7 @@ class Upstream:
             attempt += 1
             now = trio.current_time()
             if wait_s := self._rests.wait_s(model, now):
-                message = f"Upstream {self.name} is to be left alone with {model} for now."
+                message = f"Upstream {self.name} has answered 429 to {model}, which is left alone until then."
                 raise UpstreamLimited(message, retry_after_s=wait_s)
             if not self._circuit.admit(now):
                 raise UpstreamBusy(self._why_not(), retry_after_s=self._circuit.wait_s(now))

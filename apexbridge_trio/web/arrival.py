@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import trio
@@ -114,8 +115,9 @@ def boundary(arrival: Arrival) -> Iterator[None]:
 def error_headers(error: ApexError) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell a client library what to do about an error."""
     headers = []
+    # Up to the next second: who comes a moment too early is refused again.
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
     if not error.should_retry:
         headers.append((b"x-should-retry", b"false"))
     if error.status == 401:

@@ -282,6 +282,25 @@ async def test_a_model_over_its_limit_has_another_one_of_its_provider_answer(sta
         assert world.provider.counts == {"status:429:40": 1, "echo": 2}
 
 
+async def test_who_comes_when_it_was_told_to_is_not_too_early(state, autojump_clock):
+    async with open_world(state, upstream={"attempts": 1}) as world:
+
+        async def once_limited(call):
+            if len(world.provider.requests) == 1:
+                await call.fail(429, "slow down", "Retry-After: 7.3\r\n")
+            else:
+                await call.say(["hi"])
+
+        world.provider.scripts["odd"] = once_limited
+        refused = await world.chat(say("x", "odd"))
+        assert (refused.status, refused.headers["retry-after"]) == (429, "8")
+        await trio.sleep(1)
+        again = await world.chat(say("x", "odd"))
+        assert (again.status, again.headers["retry-after"]) == (429, "7")
+        await trio.sleep(7)
+        assert content(await world.chat(say("x", "odd"))) == "hi"
+
+
 async def test_a_system_prompt_goes_before_the_conversation(state, autojump_clock):
     models = [{"id": "polite", "upstream": "up", "name": "echo", "system": "Be kind."}]
     async with open_world(state, models=models) as world:

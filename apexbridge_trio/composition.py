@@ -4,7 +4,7 @@ Nothing runs here yet; `daemon` starts the rooms and ends them.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -202,6 +202,7 @@ def load_plugins(
     reminders: RemindersOf | None = None,
     disabled: Iterable[str] = (),
     home: Callable[[], ZoneInfo] | None = None,
+    directories: Sequence[Path] | None = None,
 ) -> Plugins:
     """Load the plugins that come with the hub, and those of the config's directories; blocks.
 
@@ -211,10 +212,11 @@ def load_plugins(
         reminders: What a plugin with that permission has.
         disabled: Names of those that are switched off.
         home: Returns the home's zone whenever a plugin asks for the time; None: the config's.
+        directories: Others than those.
     """
     zone = home_zone(config)
     return Plugins.load(
-        plugin_directories(config),
+        plugin_directories(config) if directories is None else directories,
         state=state,
         clock=lambda: datetime.now(home() if home else zone),
         strict=config.plugins.strict,

@@ -1,5 +1,6 @@
 """``audit``: who changed what, when and from where, as the hub has written it down."""
 
+import json
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ ActionName = Annotated[
 def audit(
     limit: Limit = 50, before: Before = None, action: ActionName = None, as_json: AsJson = False
 ) -> None:
-    """Show who changed what, newest first; needs a key with the scope admin."""
+    """Show who changed what, newest first. It takes a key with the scope admin."""
     from apexbridge_trio.cli.hub import call
 
     asked = {"limit": limit, "before": before, "action": action}
@@ -33,12 +34,23 @@ def audit(
 
 
 def _row(entry: dict[str, Any]) -> list[str]:
-    import json
-
     from apexbridge_trio.cli.words import local_time
 
-    by = entry["by"]
-    became = "" if entry["after"] is None else json.dumps(entry["after"], ensure_ascii=False)
+    by, after = entry["by"], entry["after"]
+    became = _said(after) if isinstance(after, dict) else _written(after)
     when = local_time(entry["at"])
     return [str(entry["seq"]), when, by["principal"], by["tenantId"] or "", entry["from"], entry["action"],
             entry["target"], became]  # fmt: skip
+
+
+def _said(after: dict[str, Any]) -> str:
+    """Say what a thing has become, without what it has nothing of; all of it is what --json is for."""
+    return ", ".join(
+        f"{name} {_written(value)}" for name, value in after.items() if value not in (None, "", [])
+    )
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -28,7 +28,7 @@ def backup(
     state: StateDirectory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write all that a hub must not lose to one file; the hub may run."""
+    """Write all that a hub must not lose to one file. The hub may run."""
     from apexbridge_trio.backup import write_backup
     from apexbridge_trio.config import config_path, shipped, state_directory
 
@@ -55,7 +55,7 @@ def restore(
     state: StateDirectory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup in place; with the hub running it is taken at its next start. What was there is kept."""
+    """Put a backup in place. With the hub running it is taken at its next start. What was there is kept."""
     from apexbridge_trio.backup import open_backup
     from apexbridge_trio.config import state_directory
 
@@ -109,7 +109,7 @@ def _said(done: dict[str, Any], directory: Path) -> str:
     if done.get("staged"):
         return (
             f"a hub runs in {directory} (process {done['process']}): the backup is checked and ready;"
-            " it is taken at its next start: systemctl restart apexbridge"
+            " it is taken when that hub is started again (as a service: systemctl restart apexbridge)"
         )
     return "whole: every file is as it was written"
 

@@ -1,5 +1,7 @@
 """``plugins check``: a folder, loaded as the hub would load it, and nothing kept."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +25,9 @@ class Checked(Struct, frozen=True):
     faults: list[str]
 
 
-def faults_of(folder: Path) -> Checked:
-    """Load one plugin and compile its sentences; the code of an inline one is imported.
+@contextmanager
+def alone(folder: Path) -> Iterator[Path]:
+    """Lead to a plugin's folder from a directory with nothing else in it, as the hub loads directories.
 
     Raises:
         Failure: There is no such folder.
@@ -33,12 +36,19 @@ def faults_of(folder: Path) -> Checked:
     if not real.is_dir():
         raise Failure(f"there is no folder {folder}", Exit.NOT_FOUND)
     with TemporaryDirectory() as place:
-        # The hub loads directories of plugins; this one has a single one in it.
-        alone = Path(place, "plugins")
-        alone.mkdir()
-        link = alone / real.name
+        link = Path(place, real.name)
         link.symlink_to(real, target_is_directory=True)
-        found = Plugins.load([alone], state=Path(place, "state"), clock=lambda: datetime.now(UTC))
+        yield link
+
+
+def faults_of(folder: Path) -> Checked:
+    """Load one plugin and compile its sentences; the code of an inline one is imported.
+
+    Raises:
+        Failure: There is no such folder.
+    """
+    with alone(folder) as link, TemporaryDirectory() as state:
+        found = Plugins.load([link.parent], state=Path(state), clock=lambda: datetime.now(UTC))
         faults = [fault.replace(str(link), str(folder)) for fault in found.faults]
         faults += [f"{folder}: {fault}" for fault in IntentModel(found).warm()]
         opened = found.offer.plugins.values()

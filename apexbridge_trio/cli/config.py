@@ -55,7 +55,7 @@ def get(key: Key = "", as_json: AsJson = False) -> None:
 
 @app.command("set")
 def set_(pairs: Pairs, as_json: AsJson = False) -> None:
-    """Change keys, all of them or none; says of each when it is in force."""
+    """Change keys, all of them or none. Says of each when it is in force."""
     if len(pairs) % 2:
         raise typer.BadParameter("give pairs of KEY and VALUE")
     patch: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def set_(pairs: Pairs, as_json: AsJson = False) -> None:
 
 @app.command()
 def diff(revision: Annotated[str, typer.Argument(metavar="[REVISION]")] = "") -> None:
-    """Show what has changed since a revision; without one, since the one before."""
+    """Show what has changed since a revision. Without one, since the one before."""
     from apexbridge_trio.cli.hub import call
     from apexbridge_trio.cli.words import printable
 
@@ -113,7 +113,7 @@ def rollback(revision: Revision, as_json: AsJson = False) -> None:
 
 @app.command()
 def validate(file: File, as_json: AsJson = False) -> None:
-    """Ask the running hub what is wrong with a file, and what it would change; nothing is changed."""
+    """Ask the running hub what is wrong with a file. Says what it would change, and changes nothing."""
     from apexbridge_trio.cli.hub import call
 
     said = call("POST", "/v1/config/validate", {"toml": _read(file)})

@@ -22,7 +22,7 @@ Alert = Annotated[bool, typer.Option("--alert", help="It has to be acknowledged.
 
 
 def events(follow: Follow = False, topics: Topics = "", as_json: AsJson = False) -> None:
-    """Show what the hub has told lately, or with --follow what it tells."""
+    """Show what the hub has told lately. With --follow, what it tells."""
     import trio
 
     from apexbridge_trio.cli.telling import Telling
@@ -41,7 +41,7 @@ def notify(
     alert: Alert = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell somebody something: on their devices now, or when they come; prints its id."""
+    """Tell somebody something. On their devices now, or when they come; its id is printed."""
     from apexbridge_trio.cli.hub import call
 
     if level not in {"info", "warning", "error"}:

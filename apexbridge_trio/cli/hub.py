@@ -21,7 +21,8 @@ _HINTS = {
     401: "; put it into APEXBRIDGE_KEY",
     403: "; make one that may with: apexbridge keys create",
 }
-_EXITS = {401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND}
+# What was asked is wrong: the command line said so, or the config that it sent.
+_EXITS = {400: Exit.USAGE, 422: Exit.USAGE, 401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND}
 
 
 def client_options(env: Mapping[str, str] = os.environ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from apexbridge_trio.cli.options import AsJson, StateDirectory, print_json, seco
 
 app = typer.Typer(
     name="keys",
-    help="Make, list and revoke keys; a running hub obeys at once, and ends what a revoked one has open.",
+    help="Make, list and revoke keys. A running hub obeys at once, and ends what a revoked one has open.",
     no_args_is_help=True,
 )
 
@@ -26,7 +26,6 @@ Expires = Annotated[
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list` shows.")]
 
 _HEADS = ("ID", "NAME", "TENANT", "FAMILY", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "REVOKED")
-_COLUMNS = ("id", "name", "tenantId", "familyId", "scopes", "created", "expires", "lastUsed", "revoked")
 
 
 @app.command()
@@ -56,18 +55,18 @@ def list_(state: StateDirectory = None, as_json: AsJson = False) -> None:
     """List what is known of the keys; they themselves are not kept."""
     from apexbridge_trio.cli.keyring import list_keys
 
-    listed = [_shown(entry) for entry in list_keys(state)]
+    listed = list_keys(state)
     if as_json:
-        print_json(listed)
+        print_json([_shown(entry) for entry in listed])
         return
     from apexbridge_trio.cli.tables import print_table
 
-    print_table(_HEADS, [[_cell(one[column]) for column in _COLUMNS] for one in listed])
+    print_table(_HEADS, map(_row, listed))
 
 
 @app.command()
 def revoke(key_id: KeyId, state: StateDirectory = None, as_json: AsJson = False) -> None:
-    """Make a key worthless, at once and for ever; what it has open ends within a second."""
+    """Make a key worthless, at once and for ever. What it has open ends within a second."""
     from apexbridge_trio.cli.keyring import revoke_key
 
     receipt = revoke_key(state, key_id)
@@ -105,8 +104,18 @@ def _shown(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cell(value: str | list[str] | None) -> str:
-    return " ".join(value) if isinstance(value, list) else value or ""
+def _row(entry: dict[str, Any]) -> list[str]:
+    from apexbridge_trio.cli.words import local_time
+
+    times = [entry[name] for name in ("createdAt", "expiresAt", "lastUsedAt", "revokedAt")]
+    whose = [
+        entry["id"],
+        entry["name"],
+        entry["tenantId"],
+        entry["familyId"] or "",
+        " ".join(entry["scopes"]),
+    ]
+    return [*whose, *("" if ms is None else local_time(ms) for ms in times)]
 
 
 def _iso(ms: int | None) -> str | None:

@@ -29,7 +29,7 @@ def logs(
     node: Node = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last lines of the hub's log, or with --follow each as it is written."""
+    """Show the last lines of the hub's log. With --follow, each as it is written, too."""
     import trio
 
     from apexbridge_trio.cli.following import Following

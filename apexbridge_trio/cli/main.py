@@ -7,7 +7,7 @@ there are. That is a third of the time of a short command.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -64,7 +64,20 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _apexbridge() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        from apexbridge_trio.cli.listing import version
+
+        version()
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+]
+
+
+def _apexbridge(version: Version = False) -> None:
     """A home AI hub that stops when you say stop. Every command knows --help."""
 
 

@@ -52,7 +52,7 @@ def node(  # noqa: PLR0913, PLR0917  # one for each option
     max_concurrent: MaxConcurrent = 4,
     capability: Capabilities = None,
 ) -> None:
-    """Join a hub and run its tasks, with the plugins of this machine, until SIGTERM or Ctrl-C."""
+    """Join a hub and run its tasks, until SIGTERM or Ctrl-C. The plugins are this machine's."""
     import os
 
     from apexbridge_trio import log

@@ -33,6 +33,9 @@ class Tongue(StrEnum):
     sh = "sh"
 
 
+# What a new plugin of each type can be called with; a service has no tools.
+_TRIES = {Kind.direct: """ '{"text": "hello"}'""", Kind.hybrid: """ '{"text": "hello"}'""", Kind.static: ""}
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case letters, digits and _.")]
 KindOption = Annotated[
     Kind,
@@ -45,7 +48,12 @@ Existing = Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name
 Interrupt = Annotated[bool, typer.Option("--interrupt", help="Stop those of its calls that run.")]
 Into = Annotated[Path, typer.Option("--into", help="Where its folder is made.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The plugin's folder.")]
-ToolName = Annotated[str, typer.Argument(metavar="NAME[.TOOL]", help="The plugin, and which of its tools.")]
+ToolName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[.TOOL]", help="The plugin, or its folder as ./mine, and which of its tools."
+    ),
+]
 Arguments = Annotated[str, typer.Argument(metavar="JSON", help="The call's arguments, a JSON object.")]
 
 
@@ -58,7 +66,7 @@ def plugins(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """List the plugins of the running hub; it takes a key with the scope admin."""
+    """List the plugins of the running hub. It takes a key with the scope admin."""
     from apexbridge_trio.cli.hub import call as ask
     from apexbridge_trio.cli.tables import print_table
 
@@ -100,12 +108,18 @@ def new(
     print(f"{folder} is ready:")
     print(f"  cd {folder} && python3 -m unittest")
     print(f"  apexbridge plugins check {folder}")
+    if kind in _TRIES:
+        print(f"  apexbridge plugins call {_as_folder(folder)}{_TRIES[kind]}")
     print("The hub takes it from any of plugins.directories in config.toml.")
+
+
+def _as_folder(folder: Path) -> str:
+    return str(folder) if "/" in str(folder) else f"./{folder}"
 
 
 @app.command()
 def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Load a plugin as the hub would, and say what is wrong with it: file, key, reason."""
+    """Load a plugin as the hub would. Says what is wrong with it: file, key, reason."""
     from apexbridge_trio.cli.checking import faults_of
 
     found = faults_of(folder)
@@ -122,13 +136,13 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def enable(name: Existing, as_json: AsJson = False) -> None:
-    """Offer a plugin of the running hub again; it takes a key with the scope admin."""
+    """Offer a plugin of the running hub again. It takes a key with the scope admin."""
     _switch(name, "enable", as_json)
 
 
 @app.command()
 def disable(name: Existing, interrupt: Interrupt = False, as_json: AsJson = False) -> None:
-    """Offer a plugin of the running hub no more, also after a restart; calls that run come to their end."""
+    """Offer a plugin of the running hub no more. Not after a restart either; calls that run end first."""
     _switch(name, "disable?interrupt=true" if interrupt else "disable", as_json)
 
 
@@ -170,7 +184,7 @@ def call(
     config: ConfigFile = None,
     state: StateDirectory = None,
 ) -> None:
-    """Run one tool here, without a hub: its result on stdout, what it says and its progress on stderr."""
+    """Run one tool here, without a hub. stdout has its result, stderr what it says and its progress."""
     from apexbridge_trio.cli.trying import run
 
     print_json(run(tool, arguments, config=config, state=state))

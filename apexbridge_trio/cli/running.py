@@ -44,7 +44,7 @@ def run(  # noqa: PLR0913, PLR0917  # one for each option
     idempotent: Idempotent = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a node run a tool: the task's id is printed, or with --wait its result."""
+    """Have a node run a tool. The task's id is printed, or with --wait its result."""
     options = {
         "capability": capability,
         "timeout": None if timeout is None else timeout * 1000,

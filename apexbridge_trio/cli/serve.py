@@ -20,7 +20,7 @@ Bind = Annotated[
 
 
 def serve(config: ConfigFile = None, state: StateDirectory = None, bind: Bind = None) -> None:
-    """Run the hub until SIGTERM or Ctrl-C; it prints its address first."""
+    """Run the hub until SIGTERM or Ctrl-C. It prints its address first."""
     # All that is made from here to the end of the start stays: to look for garbage in it takes a tenth of
     # the time. `daemon` turns it on.
     gc.disable()

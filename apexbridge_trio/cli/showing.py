@@ -47,4 +47,4 @@ def show(
     elif as_json:
         print_json(call("GET", address))
     else:
-        console.print(draw(call("GET", address)))
+        console.print(draw(call("GET", address)), crop=False)

@@ -62,7 +62,7 @@ def list_(state: InState = None, node: AtNode = None, watch: Watch = False, as_j
 
 @app.command("show")
 def show_(task_id: TaskId, as_json: AsJson = False) -> None:
-    """Show all that is known of a task: its history, its arguments, its result."""
+    """Show all that is known of a task, with arguments and result."""
     from apexbridge_trio.cli.work import print_task
 
     told = _ask("GET", task_id)

@@ -36,7 +36,15 @@ def local_stamp(iso: str) -> str:
 
 def since(ms: int | None) -> str:
     """Write how long ago that was; the hub's clock may be a little ahead of this machine's."""
-    return "" if ms is None else duration(max(0.0, time.time() * 1000 - ms))
+    return "" if ms is None else age(max(0.0, time.time() - ms / 1000))
+
+
+def age(seconds: float) -> str:
+    """Write seconds for a table: in one unit, in which there are at least two of them."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def duration(ms: float) -> str:

@@ -9,7 +9,7 @@ from apexbridge_trio.cli.options import json_text
 from apexbridge_trio.cli.tables import print_facts, print_table, table_of
 from apexbridge_trio.cli.words import local_time, printable, since
 
-HEADS = ("TASK", "TOOL", "STATE", "NODE", "ATTEMPTS", "AGE", "ERROR")
+HEADS = ("TASK", "TOOL", "STATE", "NODE", "TRIES", "AGE", "ERROR")
 
 
 def draw(tasks: Sequence[Mapping[str, Any]]) -> Table:

@@ -12,17 +12,29 @@ LINE = {
     "from": "10.0.0.7",
     "requestId": "req_1",
     "before": None,
-    "after": {"name": "tablet"},
+    "after": {"name": "tablet", "familyId": None, "scopes": ["chat", "node"], "open": 3},
 }
 
 
 def test_changes_are_shown_newest_first(hub: FakeHub, run: Run) -> None:
     hub.answers["GET /v1/audit?limit=50"] = Reply({"entries": [LINE], "next": None})
     heads, line = run("audit").out.splitlines()
-    assert heads.split() == ["NUMBER", "WHEN", "WHO", "TENANT", "FROM", "ACTION", "TARGET", "BECAME"]
+    assert heads.split() == ["NUMBER", "WHEN", "WHO", "FROM", "ACTION", "TARGET", "BECAME"]
     cells = line.split()
     assert cells[0] == "7"
-    assert cells[3:] == ["ann[2Je", "10.0.0.7", "key.created", "k1", '{"name":', '"tablet"}']
+    assert cells[3:] == [
+        "ann[2Je",
+        "10.0.0.7",
+        "key.created",
+        "k1",
+        "name",
+        "tablet,",
+        "scopes",
+        "chat",
+        "node,",
+        "open",
+        "3",
+    ]
 
 
 def test_what_is_asked_for_is_asked_for(hub: FakeHub, run: Run) -> None:

@@ -59,7 +59,7 @@ def test_following_goes_on_where_it_was_and_says_what_is_missing(
 def test_a_wrong_level_is_told_in_the_hubs_words(hub: FakeHub, run: Run) -> None:
     hub.answers["GET /v1/logs?level=loud"] = Reply(envelope("level is debug, info, warning or error."), 400)
     ran = run("logs", "--level", "loud", "--follow")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "level is debug" in ran.err
 
 

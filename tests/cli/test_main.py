@@ -55,6 +55,19 @@ def test_wrong_words_are_usage(words: list[str], run: Run) -> None:
     assert "Usage: apexbridge" in ran.err
 
 
+def test_the_version_is_told_as_most_programs_tell_it(run: Run) -> None:
+    told = run("--version")
+    assert (told.code, told.out) == (0, run("version").out)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 2), (422, 2), (401, 4), (403, 4), (404, 5), (409, 1), (503, 1)]
+)
+def test_what_the_hub_refuses_has_its_exit_code(hub: FakeHub, run: Run, status: int, code: int) -> None:
+    hub.answers["GET /v1/models"] = Reply(envelope("No."), status)
+    assert run("models").code == code
+
+
 def test_no_words_show_the_help(run: Run) -> None:
     assert "Commands:" in run("--help").out
 

@@ -64,7 +64,7 @@ def test_a_table_of_nodes(hub: FakeHub, run: Run) -> None:
     hub.answers["GET /v1/nodes"] = Reply([{**ATTIC, **heard}, NEW])
     assert lines_of(run("nodes").out) == [
         ["NODE", "NAME", "TYPE", "STATUS", "TASKS", "LOAD", "TOOLS", "HEARD", "LEFT"],
-        ["node_1", "attic", "worker", "online", "1/4", "42%", "1", "0", "ms", "ago"],
+        ["node_1", "attic", "worker", "online", "1/4", "42%", "1", "0", "s", "ago"],
         ["node_2", "[bold]shed", "worker", "offline", "0/4", "0", "no", "sign", "of", "life"],
     ]
     assert run("nodes", "list").out == run("nodes").out

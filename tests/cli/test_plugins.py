@@ -111,6 +111,34 @@ def test_a_new_plugin_passes_its_test_the_check_and_a_call(
     assert ("progress: 50% half of it\n" in told.err) == (kind == "hybrid")
 
 
+def test_a_plugin_in_a_folder_is_called_without_a_config(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = run("plugins", "new", "mine")
+    assert made.out.splitlines()[3] == """  apexbridge plugins call ./mine '{"text": "hello"}'"""
+    heard = {"heard": {"text": "hello"}}
+    for folder in ("./mine", str(tmp_path / "mine"), "./mine.mine"):
+        assert json.loads(call(run, folder, '{"text": "hello"}').out) == heard
+    monkeypatch.chdir("mine")
+    assert json.loads(call(run, ".", '{"text": "hello"}').out) == heard
+
+
+def test_one_in_a_folder_may_have_the_name_of_another(run: Run, tmp_path: Path) -> None:
+    run("plugins", "new", "calculator", "--into", str(tmp_path))
+    assert json.loads(call(run, f"{tmp_path}/calculator", '{"text": "1"}').out) == {"heard": {"text": "1"}}
+
+
+def test_a_folder_without_a_plugin_can_not_be_called(run: Run, tmp_path: Path) -> None:
+    ran = call(run, str(tmp_path))
+    assert (ran.code, ran.err) == (5, f"apexbridge: {tmp_path}: there is no plugin in it\n")
+    ran = call(run, "./nowhere")
+    assert (ran.code, ran.err) == (5, "apexbridge: there is no folder nowhere\n")
+    (tmp_path / "plugin.toml").write_text("nme = 1")
+    ran = call(run, str(tmp_path))
+    assert (ran.code, ran.err.startswith(f"apexbridge: {tmp_path}/plugin.toml: ")) == (5, True)
+
+
 def test_a_new_plugin_may_have_the_name_of_a_module(run: Run, tmp_path: Path) -> None:
     run("plugins", "new", "calendar", "--type", "hybrid", "--into", str(tmp_path))
     command = [sys.executable, "-m", "unittest"]

@@ -57,7 +57,7 @@ def in_beijing(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_table_of_tasks(hub: FakeHub, run: Run) -> None:
     hub.answers["GET /v1/tasks"] = Reply([TASK, {**TASK, "taskId": "task_2", "error": None, "nodeId": None}])
     heads, one, two = lines_of(run("tasks").out)
-    assert heads == ["TASK", "TOOL", "STATE", "NODE", "ATTEMPTS", "AGE", "ERROR"]
+    assert heads == ["TASK", "TOOL", "STATE", "NODE", "TRIES", "AGE", "ERROR"]
     assert one[:5] == ["task_1", "sing", "failed", "node_1", "2"]
     assert one[-4:] == ["No[2J", "voice", "today.", "(tool_failed)"]
     assert two[:4] == ["task_2", "sing", "failed", "2"]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from apexbridge_trio.cli.options import json_text
-from apexbridge_trio.cli.words import duration, one_line, printable, receipt_words, since
+from apexbridge_trio.cli.words import age, duration, one_line, printable, receipt_words, since
 from tests.fakes.hub import RECEIPT
 
 
@@ -48,4 +48,12 @@ def test_half_a_character_can_be_printed_and_read_again() -> None:
 
 def test_an_age_by_a_clock_that_is_ahead() -> None:
     assert since(None) == ""
-    assert since(2**50) == "0 ms"
+    assert since(2**50) == "0 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172_800, "2 d")],
+)
+def test_an_age_has_one_unit(seconds: float, words: str) -> None:
+    assert age(seconds) == words

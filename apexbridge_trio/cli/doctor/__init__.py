@@ -28,7 +28,7 @@ LangOption = Annotated[Lang | None, typer.Option("--lang", help="en or zh. Defau
 def doctor(
     config: ConfigFile = None, state: StateDirectory = None, lang: LangOption = None, as_json: AsJson = False
 ) -> None:
-    """Say what is wrong with the installation, and what to do; the exit code is 1 if something fails."""
+    """Say what is wrong with the installation, and what to do. The exit code is 1 if something fails."""
     from apexbridge_trio import log
     from apexbridge_trio.cli.doctor.finding import language_of
     from apexbridge_trio.cli.words import one_line

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from apexbridge_trio.plugins.declared import PluginTool
+from apexbridge_trio.plugins.place import Place
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.static import StaticText
 from apexbridge_trio.plugins.tally import Tally
@@ -31,31 +32,6 @@ class Offer(Struct, frozen=True):
     texts: Mapping[str, StaticText] = field(default_factory=dict)
     faults: Sequence[str] = ()
     disabled: Mapping[str, Plugin] = field(default_factory=dict)
-
-
-class Place(Struct, frozen=True):
-    """What one folder, or one entry of the config, holds.
-
-    Args:
-        plugin: As it was opened last; None if it never could be.
-        before: What it was before that, while that can not be offered yet.
-        fault: Why the newest state of it could not be opened.
-    """
-
-    plugin: Plugin | None = None
-    before: Plugin | None = None
-    fault: str = ""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the one before is offered, while a new MCP server has not said what its tools are."""
-        server = self.plugin.server if self.plugin else None
-        return self.before is not None and server is not None and not server.has_told
-
-    @property
-    def offered(self) -> Plugin | None:
-        """What there is of it for a model."""
-        return self.before if self.is_due else self.plugin
 
 
 class OfferBuilder:

@@ -17,14 +17,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from apexbridge_trio import config
-from apexbridge_trio.errors import ConfigInvalid
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.plugins.manifest import Manifest
-from apexbridge_trio.plugins.offer import Offer, OfferBuilder, Place
+from apexbridge_trio.plugins.offer import Offer, OfferBuilder
 from apexbridge_trio.plugins.ongoing import Ongoing
 from apexbridge_trio.plugins.opener import CONFIG, Opener
-from apexbridge_trio.plugins.opening import OPEN_S, Open, attempt, attempt_in_time, too_slow
+from apexbridge_trio.plugins.opening import OPEN_S, Open, Opened, attempt, attempt_in_time, too_slow
 from apexbridge_trio.plugins.permissions import RemindersOf
+from apexbridge_trio.plugins.place import Place, Places, folders_of
 from apexbridge_trio.plugins.plugin import Plugin
 from apexbridge_trio.plugins.supervisor import Keeping, Standing, Supervisor
 from apexbridge_trio.plugins.tally import Tally
@@ -65,7 +65,7 @@ class Plugins:
         self.offer = Offer()
         self.port = 0
         self.disabled: set[str] = set()
-        self._places: dict[Path, Place] = {}
+        self._places = Places()
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._supervisor = Supervisor()
         self._exchanged = trio.Event()
@@ -119,13 +119,14 @@ class Plugins:
         )
         plugins._opener, plugins._open = opener, opener.open
         plugins._wish = plugins._kept = Wish(plugins.directories, strict, kill_grace_s, tuple(mcp))
-        folders, closed = _folders_of(plugins.directories)
+        folders, closed = folders_of(plugins.directories)
         for folder in folders:
-            plugins._note(folder, attempt_in_time(folder, partial(opener.open, folder)))
+            plugins._places.note(folder, attempt_in_time(folder, partial(opener.open, folder)))
         for directory, fault in closed.items():
-            plugins._note(directory, fault)
+            plugins._places.note(directory, fault)
         for entry in mcp:
-            plugins._note(CONFIG / entry.name, attempt(CONFIG / entry.name, partial(opener.mount, entry)))
+            where = CONFIG / entry.name
+            plugins._places.note(where, attempt(where, partial(opener.mount, entry)))
         plugins.exchange()
         return plugins
 
@@ -161,14 +162,14 @@ class Plugins:
         known = () if is_new else before.directories
         entries = [entry for entry in wish.mcp if is_new or entry not in before.mcp]
         added = [directory for directory in wish.directories if directory not in known]
-        folders, closed = await trio.to_thread.run_sync(_folders_of, added, limiter=self._opening)
+        folders, closed = await trio.to_thread.run_sync(folders_of, added, limiter=self._opening)
         opens: dict[Path, Open] = {folder: partial(opener.open, folder) for folder in folders}
         opens |= {CONFIG / entry.name: partial(opener.mount, entry) for entry in entries}
         found = await self._opened(opens)
         self._opener, self._open, self._kept = opener, opener.open, wish
-        self._drop_unwanted(wish)
+        self._places.keep_only(wish.directories, {CONFIG / entry.name for entry in wish.mcp})
         for where, plugin in (found | closed).items():
-            self._note(where, plugin)
+            self._places.note(where, plugin)
         self.directories = wish.directories
         self.exchange()
         self.moved.set()
@@ -176,12 +177,6 @@ class Plugins:
         for fault in self.offer.faults:
             log.warning("plugin left out", reason=fault)
         log.info("the plugins are those of another config", opened=len(found))
-
-    def _drop_unwanted(self, wish: Wish) -> None:
-        mounts = {CONFIG / entry.name for entry in wish.mcp}
-        for where in list(self._places):
-            if where.parent not in wish.directories and where not in mounts:
-                del self._places[where]
 
     async def reload(self, folders: Iterable[Path]) -> None:
         """Open folders again, and offer what is in them now.
@@ -192,7 +187,7 @@ class Plugins:
         """
         places = sorted(folders)
         found = await self._opened({folder: partial(self._open, folder) for folder in places})
-        news = [self._note(folder, plugin) for folder, plugin in found.items()]
+        news = [self._places.note(folder, plugin) for folder, plugin in found.items()]
         if not any(news):
             return
         known = self.offer.faults
@@ -206,9 +201,9 @@ class Plugins:
         """Put what the places hold into a new offer, at once."""
         built = OfferBuilder(self._tallies, self.is_on)
         wanted: list[Standing] = []
-        for place in self._in_order():
+        for place in self._places.ordered(self.directories):
             if built.add(place):
-                wanted += _standing(place)
+                wanted += place.standing
         self.offer, self._tallies = built.offer(self.offer), built.tallies
         self._supervisor.want(wanted)
         self._exchanged.set()
@@ -237,7 +232,7 @@ class Plugins:
 
     def place(self, folder: Path) -> Place:
         """Return what a folder holds; nothing, if it is not known."""
-        return self._places.get(folder, Place())
+        return self._places.get(folder)
 
     def keeping(self, plugin: Plugin) -> Keeping | None:
         """Return how what stays up of a plugin fares; None if nothing does, or nobody has begun yet."""
@@ -264,7 +259,8 @@ class Plugins:
     @property
     def faults(self) -> list[str]:
         """The offer's, and why an MCP server that was changed can not take its own place."""
-        due = [place.plugin for place in self._in_order() if place.is_due and place.plugin]
+        places = self._places.ordered(self.directories)
+        due = [place.plugin for place in places if place.is_due and place.plugin]
         late = [(plugin.source, kept.last_error) for plugin in due if (kept := self.keeping(plugin))]
         return [*self.offer.faults, *(f"{source}: {error}" for source, error in late if error)]
 
@@ -278,49 +274,11 @@ class Plugins:
         """By plugin, what its manifest wants and this machine can not hold."""
         return {name: plugin.note for name, plugin in self.offer.plugins.items() if plugin.note}
 
-    async def _opened(self, opens: Mapping[Path, Open]) -> dict[Path, Plugin | ConfigInvalid | None]:
-        def open_all() -> dict[Path, Plugin | ConfigInvalid | None]:
+    async def _opened(self, opens: Mapping[Path, Open]) -> dict[Path, Opened]:
+        def open_all() -> dict[Path, Opened]:
             return {where: attempt(where, open_it) for where, open_it in opens.items()}
 
         # One that is left behind holds up the next change until it has ended.
         with trio.move_on_after(OPEN_S):
             return await trio.to_thread.run_sync(open_all, limiter=self._opening, abandon_on_cancel=True)
         return {where: too_slow(where, OPEN_S) for where in opens}
-
-    def _note(self, where: Path, found: Plugin | ConfigInvalid | None) -> bool:
-        """Take what was found in a place; tells whether it is news."""
-        known = self.place(where)
-        if found is None:
-            return self._places.pop(where, None) is not None
-        if isinstance(found, ConfigInvalid):
-            self._places[where] = replace(known, fault=found.message)
-            return found.message != known.fault
-        if found.text and known.plugin and known.plugin.text:
-            found.text.follow(known.plugin.text)
-        self._places[where] = Place(found, before=known.offered if found.server else None)
-        return True
-
-    def _in_order(self) -> list[Place]:
-        def rank(where: Path) -> tuple[int, str]:
-            known = where.parent in self.directories
-            return self.directories.index(where.parent) if known else len(self.directories), where.name
-
-        return [self._places[where] for where in sorted(self._places, key=rank)]
-
-
-def _folders_of(directories: Iterable[Path]) -> tuple[list[Path], dict[Path, ConfigInvalid]]:
-    """Return the folders that are in some directories, and which of those can not be looked into."""
-    folders: list[Path] = []
-    closed: dict[Path, ConfigInvalid] = {}
-    for directory in directories:
-        try:
-            if directory.is_dir():
-                folders += [folder for folder in sorted(directory.iterdir()) if folder.is_dir()]
-        except OSError as fault:
-            closed[directory] = ConfigInvalid(f"{directory}: can not look into it: {fault.strerror}")
-    return folders, closed
-
-
-def _standing(place: Place) -> list[Standing]:
-    both = {plugin for plugin in (place.plugin, place.offered) if plugin}
-    return [plugin.standing for plugin in both if plugin.standing]

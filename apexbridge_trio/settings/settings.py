@@ -1,33 +1,29 @@
 """What is in force, and how it changes: see the package."""
 
 import time
-import tomllib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple
 
-import msgspec
 import trio
 from msgspec.structs import replace
 
 from apexbridge_trio import config as configs
-from apexbridge_trio.config import Config, ConfigFile, Source, When, changed_keys
-from apexbridge_trio.config.document import edited, masked
-from apexbridge_trio.config.lines import written
-from apexbridge_trio.config.patch import MAX_DEPTH, depth_of, masks_in, merged, nulls_in, unmasked
+from apexbridge_trio.config import Config, ConfigFile, When, changed_keys
 from apexbridge_trio.errors import (
     ConfigInvalid,
     ConfigRefused,
     ConfigStale,
     Draining,
-    NotFound,
     StoreUnusable,
 )
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.models import ModelTable
 from apexbridge_trio.settings.change import Change, Origin, Plan, diff_of, refusal
+from apexbridge_trio.settings.history import History
+from apexbridge_trio.settings.plans import Planner
 from apexbridge_trio.settings.snapshot import Snapshot
-from apexbridge_trio.store import RevisionRecord, RevisionRows
+from apexbridge_trio.store import RevisionRows
 from apexbridge_trio.upstream import Upstream
 
 Ts = TypeVarTuple("Ts")
@@ -53,6 +49,7 @@ class Settings:
     Attributes:
         file: Where it is.
         current: What is in force.
+        history: What was.
         changed: Told of each change, once it is in force and its revision is on disk.
         refused: Told why an edit of the file was not taken over.
         noting: Asked for each change, in its step, for what notes it in the audit: that is called in the
@@ -72,23 +69,19 @@ class Settings:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.file = file
-        self.rows = read
+        self.history = History(read, written, journal, now)
+        self._planner = Planner(file)
         self.changed: Callable[[Change], None] = _nobody
         self.refused: Callable[[str, Origin], None] = _nobody
         self.noting: Callable[[Change], Callable[[], None]] = _unnoted
-        self._written = written
-        self._journal = journal
         self._make_upstream = make_upstream
         self._is_draining = is_draining
-        self._now = now
         self._first = first.config
         self._followers: list[Follower] = []
-        self._refused_digest = ""
         self._told = ""
         # Not for our own memory: the file is shared with whoever may edit it, and reading, checking
         # and writing it takes time. Those who wait are bounded by connections, and most hear 412.
         self._one_change = trio.Lock()
-        self._thread = trio.CapacityLimiter(1)
         latest = read.latest()
         self._is_known = latest is not None and latest.digest == first.source.digest
         number = (latest.number if latest else 0) + (not self._is_known)
@@ -135,7 +128,7 @@ class Settings:
         """
         async with self._one_change:
             before = self._matched(expected)
-            plan = await self._planned(self._merged, before, patch)
+            plan = await self._planner.merge(before, patch)
             change, entry = await self._carry_out(before, plan, origin)
         return await _recorded(change, entry)
 
@@ -148,10 +141,10 @@ class Settings:
         Raises:
             NotFound: There is no such revision.
         """
-        record = self.find(revision)
+        record = self.history.find(revision)
         async with self._one_change:
             before = self._matched(expected)
-            plan = await self._planned(self._restored, before, record)
+            plan = await self._planner.restore(before, record)
             change, entry = await self._carry_out(before, plan, origin)
         return await _recorded(change, entry)
 
@@ -163,9 +156,9 @@ class Settings:
         """
         before = self.current
         if text is None:
-            plan = await self._planned(self._merged, before, patch)
+            plan = await self._planner.merge(before, patch)
         else:
-            plan = await self._planned(self._said, text)
+            plan = await self._planner.say(before, text)
         self._successor(before, plan)
         return changed_keys(before.config, plan.config)
 
@@ -180,7 +173,7 @@ class Settings:
                 return None
             before = self.current
             try:
-                plan = await self._planned(self._reread, before)
+                plan = await self._planner.reread(before)
                 change, entry = await self._carry_out(before, plan, origin)
             except ConfigRefused as fault:
                 log.error("the config stays as it is", reason=fault.message, origin=origin.kind)
@@ -191,19 +184,6 @@ class Settings:
             self._told = ""
         return await _recorded(change, entry)
 
-    def find(self, revision: str) -> RevisionRecord:
-        """Return a revision by its name.
-
-        Raises:
-            NotFound: It is none, or is not kept any more.
-        """
-        number = revision.partition("-")[0]
-        is_number = number.isascii() and number.isdigit() and len(number) < 18
-        record = self.rows.find(int(number)) if is_number else None
-        if record is None or record.revision != revision:
-            raise NotFound(f"There is no revision {revision[:50]!r}; GET /v1/config/history lists them.")
-        return record
-
     def _matched(self, expected: str) -> Snapshot:
         if self._is_draining():
             raise Draining("The hub is about to end; change the config when it is back.", retry_after_s=5)
@@ -212,70 +192,6 @@ class Settings:
                 f"The config is of revision {self.current.revision} by now; look at it, and try again."
             )
         return self.current
-
-    async def _planned(self, make: Callable[[Unpack[Ts]], Plan], *args: *Ts) -> Plan:
-        """Make a plan in the thread: reading, parsing and checking would hold up the loop."""
-        try:
-            return await trio.to_thread.run_sync(make, *args, limiter=self._thread)
-        except ConfigInvalid as fault:
-            raise refusal(fault, str(self.file.base)) from None
-
-    def _merged(self, before: Snapshot, patch: Any) -> Plan:
-        if not isinstance(patch, dict):
-            raise ConfigRefused("A patch is a JSON object.")
-        if depth_of(patch) > MAX_DEPTH:
-            raise ConfigRefused("The patch is nested too deeply.")
-        source = self._unedited(before)
-        values = tomllib.loads(source.text)
-        wanted = merged(values, unmasked(patch, values))
-        _refuse_at(nulls_in(wanted), "null is no value here; leave the key out")
-        _refuse_at(masks_in(wanted), "the mask stands for no value that is there; say the value")
-        config = self.file.config_of_values(wanted)
-        text = source.text if wanted == values else edited(source.text, values, wanted)
-        return Plan(source, config, text)
-
-    def _restored(self, before: Snapshot, record: RevisionRecord) -> Plan:
-        source = self._unedited(before, self._refused_digest)
-        lost = msgspec.json.decode(record.lost, type=list[str])
-        why = "its value was a secret, which the history does not keep; set it with PATCH"
-        if lost:
-            raise ConfigRefused(f"{', '.join(lost)}: {why}", faults=[(path, 0, why) for path in lost])
-        kept = tomllib.loads(record.text)
-        values = unmasked(kept, tomllib.loads(before.source.text))
-        for key in ("upstreams", "triggers", "plugins"):
-            _refuse_at(masks_in(values.get(key), (key,)), why)
-        text = record.text if values == kept else edited(record.text, kept, values)
-        return Plan(source, self.file.config_of(text), text)
-
-    def _reread(self, before: Snapshot) -> Plan:
-        source = self.file.read()
-        # Noted before it is looked at: a rollback may put another file in the place of a refused one.
-        self._refused_digest = source.digest
-        if source.path is None and before.source.path is not None:
-            # Nobody means all the defaults by it: keys would be needed no more, and no provider be there.
-            raise ConfigInvalid(
-                f"{before.source.path.name} is gone; what it said stays in force until the hub is started "
-                "again. Put it back, or an empty file for the defaults."
-            )
-        return Plan(source, self.file.config_of(source.text), source.text)
-
-    def _said(self, text: str) -> Plan:
-        return Plan(self.current.source, self.file.config_of(text), text)
-
-    def _unedited(self, before: Snapshot, also: str = "") -> Source:
-        """Read the file again: it must be what is in force."""
-        try:
-            source = self.file.read()
-        except ConfigInvalid as fault:
-            raise ConfigStale(
-                f"The config file can not be read any more: {refusal(fault, str(self.file.base)).message}"
-            ) from None
-        is_ours = source.path == before.source.path and source.digest == before.source.digest
-        if not is_ours and source.digest != also:
-            raise ConfigStale(
-                "The config file was edited and is not in force: not yet, or it was refused (see the log)."
-            )
-        return source
 
     def _successor(self, before: Snapshot, plan: Plan) -> ModelTable:
         try:
@@ -292,10 +208,7 @@ class Settings:
         models = self._successor(before, plan)
         source = plan.source
         if not is_same_text:
-            # Not abandoned when cancelled: it has been written, or it has not been begun.
-            source = await trio.to_thread.run_sync(
-                self.file.write, plan.source, plan.text, limiter=self._thread
-            )
+            source = await self._planner.write(plan)
         # From here on nothing waits.
         return self._exchange(before, replace(plan, source=source), models, origin)
 
@@ -324,32 +237,14 @@ class Settings:
         change: Change | None = None,
     ) -> Entry[None]:
         """Have a revision written, and then told."""
-        at_ms = int(self._now() * 1000)
-        note = self.noting(change) if change is not None else _nobody
-
-        def work() -> None:
-            text, lost = masked(snapshot.source.text)
-            self._written.add(
-                RevisionRecord(
-                    number=snapshot.number,
-                    digest=snapshot.source.digest,
-                    at_ms=at_ms,
-                    origin=origin.kind,
-                    principal_id=origin.principal_id,
-                    address=origin.address,
-                    changed=msgspec.json.encode(applied).decode(),
-                    diff=msgspec.json.encode(diff).decode(),
-                    text=text,
-                    lost=msgspec.json.encode(lost).decode(),
-                )
-            )
-            note()
-
-        return self._journal.post(
-            work,
-            lambda _: self._tell(change),
+        return self.history.post(
+            snapshot,
+            origin,
+            applied,
+            diff,
+            note=self.noting(change) if change is not None else _nobody,
+            after=lambda: self._tell(change),
             failed=lambda fault: self._unrecorded(change, fault),
-            size=len(snapshot.source.data),
         )
 
     def _tell(self, change: Change | None) -> None:
@@ -369,13 +264,6 @@ async def _recorded(change: Change, entry: Entry[None] | None) -> Change:
     except StoreUnusable:
         return replace(change, recorded=False)
     return change
-
-
-def _refuse_at(places: Any, why: str) -> None:
-    faults = [(written(place), 0, why) for place in places]
-    if faults:
-        told = "; ".join(f"{path}: {said}" for path, _, said in faults)
-        raise ConfigRefused(f"The config stays as it is: {told}", faults=faults, param=faults[0][0])
 
 
 def _nobody(*_: object) -> None:

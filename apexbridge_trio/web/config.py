@@ -82,11 +82,11 @@ def add_config(app: QuartTrio, hub: Hub) -> None:
     @app.get("/v1/config/history")
     async def history() -> Response:
         current = settings.current.revision
-        return reply([_entry(record, current) for record in settings.rows.listed(MOST_LISTED)])
+        return reply([_entry(record, current) for record in settings.history.rows.listed(MOST_LISTED)])
 
     @app.get("/v1/config/history/<revision>")
     async def revision(revision: str) -> Response:
-        record = settings.find(revision)
+        record = settings.history.find(revision)
         return reply({**_entry(record, settings.current.revision), "toml": record.text})
 
     @app.post("/v1/config/rollback")

@@ -329,7 +329,7 @@ async def test_a_store_that_can_not_be_written_is_told_and_the_next_start_repair
         def full(_: Any) -> None:
             raise StoreUnusable("The hub can not write to its store now.")
 
-        home.settings._written.add = full  # type: ignore[assignment, method-assign]
+        home.settings.history._written.add = full  # type: ignore[assignment, method-assign]
         with capture():
             reply = await home.patch({"chat": {"max_rounds": 2}})
         assert (reply.status, reply.json["recorded"]) == (200, False)
@@ -413,7 +413,7 @@ async def test_cut_before_every_step_a_change_is_whole_or_none(tmp_path: Path) -
             assert rounds == wanted or not is_whole
             assert f"max_rounds = {rounds}  # few" in home.text
             assert settings.file.read() == settings.current.source
-            latest = settings.rows.latest()
+            latest = settings.history.rows.latest()
             assert latest is not None
             assert latest.revision == home.revision
             assert left_beside(tmp_path) == []

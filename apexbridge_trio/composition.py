@@ -13,6 +13,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import trio
+from msgspec import Struct
 
 from apexbridge_trio import config as config_file
 from apexbridge_trio import results
@@ -69,6 +70,27 @@ CHECK_S: Final = 0.3
 log = get_logger("composition")
 
 
+class Ground(Struct, frozen=True):
+    """What the rooms stand on: most of them are handed most of it.
+
+    Attributes:
+        config: What is in force first.
+        state: The state directory.
+        store: The loop's connection.
+        written: The journal's own, as its thread writes while the loop reads.
+        now: Seconds since the epoch.
+    """
+
+    config: Config
+    state: Path
+    store: Store
+    written: Store
+    journal: Journal
+    flights: Flights
+    clock: WallClock
+    now: Callable[[], float]
+
+
 @contextmanager
 def open_hub(
     config: Config,
@@ -95,63 +117,30 @@ def open_hub(
         was_used = (state / results.FOLDER).is_dir()
         store = stack.enter_context(Store(state, check_s=CHECK_S, was_used=was_used))
         logs = stack.enter_context(Logs.opened())
-        # A connection of its own, as its thread writes while the loop reads.
         written = stack.enter_context(Store(state))
-        journal = Journal(written)
-        flights = Flights()
+        journal, flights = Journal(written), Flights()
+        clock = WallClock(now, steady, store.newest_ms(doubted_ms(store, now())) / 1000)
+        ground = Ground(config, state, store, written, journal, flights, clock, now)
         flights.watchers.append(measures := Measures())
         tracer = stack.enter_context(traced(config.tracing, flights))
-        clock = WallClock(now, steady, store.newest_ms(doubted_ms(store, now())) / 1000)
         reminders = Reminders(
             flights, journal, read=store, written=written, home=home_zone(config), now=now, clock=clock
         )
-        plugins = load_plugins(
-            config,
-            state,
-            partial(PluginReminders, reminders),
-            PluginRows(store).disabled(),
-            home=lambda: reminders.home,
-        )
-        for fault in plugins.faults:
-            log.warning("plugin left out", reason=fault)
-        for name, note in plugins.notes.items():
-            log.warning("plugin is limited", plugin=name, reason=note)
-        upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
+        plugins = _plugins(ground, reminders)
         embedded = IntentModel(plugins)
         audit = Audit(store, written, journal, now=now)
-        settings = Settings(
-            file or ConfigFile(None, state, {}),
-            Snapshot(config, ModelTable(config.models, upstreams, embedded), source or Source(None), 0),
-            read=RevisionRows(store),
-            written=RevisionRows(written),
-            journal=journal,
-            make_upstream=make_upstream,
-            is_draining=lambda: flights.is_draining,
-            now=now,
-        )
+        settings = _settings(ground, audit, embedded, make_upstream, file, source)
         stack.callback(settings.close)
-        settings.noting = partial(note_change, audit)
         settings.begin()
-        pendings = _pendings(config, state, store, written, journal, clock)
-        nodes = _nodes(config, flights, journal, store, written, pendings, settings, clock)
-        notices = Notices(
-            store, written, journal, events := Events(bounds=Bounds(events=config.events.keep_events))
-        )
+        pendings = _pendings(ground)
+        nodes = _nodes(ground, pendings, settings)
+        events = Events(bounds=Bounds(events=config.events.keep_events))
+        notices = Notices(store, written, journal, events)
         tell(events, notices, pendings, nodes, reminders)
         tell_faults(events, notices, pendings, plugins)
         clock.changed = partial(tell_clock, notices)
         clock.believed = lambda: note_belief(store, audit, now())
-        triggers = Triggers(
-            config.triggers,
-            flights,
-            journal,
-            read=store,
-            written=written,
-            events=events,
-            notices=notices,
-            now=now,
-        )
-        triggers.firings.clock = clock
+        triggers = _triggers(ground, events, notices)
         limiter = Limiter(config.limits)
         keys, openings = Keys(store, now=now), Openings()
         switches = Switches(plugins, flights, audit, PluginRows(written))
@@ -196,6 +185,21 @@ def _may_act(keys: Keys, owner: Principal) -> bool:
     return owner.id == LOCAL.id or depth_of(owner) > 0 or keys.is_good(owner.id)
 
 
+def _plugins(ground: Ground, reminders: Reminders) -> Plugins:
+    plugins = load_plugins(
+        ground.config,
+        ground.state,
+        partial(PluginReminders, reminders),
+        PluginRows(ground.store).disabled(),
+        home=lambda: reminders.home,
+    )
+    for fault in plugins.faults:
+        log.warning("plugin left out", reason=fault)
+    for name, note in plugins.notes.items():
+        log.warning("plugin is limited", plugin=name, reason=note)
+    return plugins
+
+
 def load_plugins(
     config: Config,
     state: Path,
@@ -227,39 +231,53 @@ def load_plugins(
     )
 
 
-def _pendings(
-    config: Config, state: Path, store: Store, written: Store, journal: Journal, clock: WallClock
-) -> Pendings:
+def _settings(
+    ground: Ground,
+    audit: Audit,
+    embedded: IntentModel,
+    make_upstream: Callable[[config_file.Upstream], Upstream],
+    file: ConfigFile | None,
+    source: Source | None,
+) -> Settings:
+    config, flights = ground.config, ground.flights
+    upstreams = {entry.name: make_upstream(entry) for entry in config.upstreams}
+    settings = Settings(
+        file or ConfigFile(None, ground.state, {}),
+        Snapshot(config, ModelTable(config.models, upstreams, embedded), source or Source(None), 0),
+        read=RevisionRows(ground.store),
+        written=RevisionRows(ground.written),
+        journal=ground.journal,
+        make_upstream=make_upstream,
+        is_draining=lambda: flights.is_draining,
+        now=ground.now,
+    )
+    settings.noting = partial(note_change, audit)
+    return settings
+
+
+def _pendings(ground: Ground) -> Pendings:
+    config = ground.config
     return Pendings(
-        store,
-        journal,
-        Ledger(written, Results(state)),
+        ground.store,
+        ground.journal,
+        Ledger(ground.written, Results(ground.state)),
         url=callback_url(config, config.server.bind),
         expires_s=config.callbacks.expires_s,
         keep_s=config.results.keep_days * DAY_S,
-        clock=clock,
+        clock=ground.clock,
     )
 
 
-def _nodes(
-    config: Config,
-    flights: Flights,
-    journal: Journal,
-    store: Store,
-    written: Store,
-    pendings: Pendings,
-    settings: Settings,
-    clock: WallClock,
-) -> Nodes:
+def _nodes(ground: Ground, pendings: Pendings, settings: Settings) -> Nodes:
     nodes = Nodes(
-        config.nodes,
-        flights,
-        journal,
-        read=store,
-        written=written,
-        keep_s=config.results.keep_days * DAY_S,
+        ground.config.nodes,
+        ground.flights,
+        ground.journal,
+        read=ground.store,
+        written=ground.written,
+        keep_s=ground.config.results.keep_days * DAY_S,
         callback_url=lambda: pendings.url,
-        clock=clock,
+        clock=ground.clock,
     )
     nodes.llm.ask_model = partial(ask_model, lambda: settings.current, pendings)
 
@@ -269,6 +287,21 @@ def _nodes(
 
     nodes.callbacks.forward = forward
     return nodes
+
+
+def _triggers(ground: Ground, events: Events, notices: Notices) -> Triggers:
+    triggers = Triggers(
+        ground.config.triggers,
+        ground.flights,
+        ground.journal,
+        read=ground.store,
+        written=ground.written,
+        events=events,
+        notices=notices,
+        now=ground.now,
+    )
+    triggers.firings.clock = ground.clock
+    return triggers
 
 
 def callback_url(config: Config, address: str) -> str:

@@ -11,6 +11,7 @@ from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tool import result_of
 from apexbridge_trio.nodes.wanted import Wanted
 from apexbridge_trio.protocol.openai import encode
+from apexbridge_trio.store import NodeTaskRecord
 
 if TYPE_CHECKING:
     from apexbridge_trio.nodes.nodes import Nodes
@@ -24,6 +25,8 @@ MAX_TIMEOUT_MS: Final = 86_400_000.0
 
 async def delegate(nodes: "Nodes", task: NodeTask, output: bytes, asked: tuple[Delegation, ...]) -> bytes:
     """Run what a result asks for, and return the result with the outcomes under ``delegationResults``.
+
+    What an earlier hub has begun is not begun again, and what it had not begun is told as interrupted.
 
     Cancellation: reaches each of them.
     """
@@ -55,6 +58,17 @@ async def _run(nodes: "Nodes", task: NodeTask, wanted: Delegation, task_id: str,
         raise ApexError(
             "A task may delegate three levels deep, and to 16 others.", code="too_many_delegations"
         )
+    child = _taken_up(nodes, task, task_id) if task.is_taken_up else _begun(nodes, task, wanted, task_id)
+    if isinstance(child, NodeTaskRecord):
+        return result_of(child, nodes.config.max_output_bytes)
+    child.depth = task.depth + 1
+    assert task.flight is not None
+    with task.flight.child(wanted.tool_name, "node") as flight:
+        await nodes.tasks.run(child, flight)
+    return result_of(child.record, nodes.config.max_output_bytes)
+
+
+def _begun(nodes: "Nodes", task: NodeTask, wanted: Delegation, task_id: str) -> NodeTask:
     asked = Wanted(
         tool=wanted.tool_name,
         args=encode(wanted.args),
@@ -66,9 +80,15 @@ async def _run(nodes: "Nodes", task: NodeTask, wanted: Delegation, task_id: str,
         metadata=wanted.metadata,
     )
     child = nodes.make(asked, task.owner, deadline=task.deadline)
-    child.depth = task.depth + 1
-    assert task.flight is not None
-    with task.flight.child(wanted.tool_name, "node") as flight:
-        nodes.tasks.enter(child)
-        await nodes.tasks.run(child, flight)
-    return result_of(child.record, nodes.config.max_output_bytes)
+    nodes.tasks.enter(child)
+    return child
+
+
+def _taken_up(nodes: "Nodes", task: NodeTask, task_id: str) -> NodeTask | NodeTaskRecord:
+    """Return what an earlier hub has begun: still running, or with its end; nothing new is begun for it."""
+    child = nodes.tasks.live(task_id)
+    if child is not None:
+        return child
+    if (record := nodes.rows.task(task_id)) is not None:
+        return record
+    raise ApexError(f"The hub was started anew before {task.id} had this begun.", code="interrupted")

@@ -87,11 +87,13 @@ class Detached:
         for node in self._registry:
             node.away_since = now
         records = self._rows.live_tasks()
+        delegating = {record.id for record in records if record.output is not None}
         for record in records:
             # Never more than it was given, whatever became of the clock on the wall.
             left_ms = min(record.deadline_ms - wall_ms, record.timeout_ms)
             task = NodeTask(record, _owner_of(record), now + left_ms / 1000)
-            if self._tasks.take_up(task, self._registry.get(record.node_id or "")):
+            is_up = self._tasks.take_up(task, self._registry.get(record.node_id or ""))
+            if is_up and record.parent_id not in delegating:  # else what delegates it drives it
                 nursery.start_soon(self._run, task, name=f"task {task.id}")
         if records:
             log.info("tasks of an earlier run were taken up", tasks=len(records))

@@ -85,6 +85,7 @@ class Nodes:
         self.llm = NodeLlm(config, flights, self.tasks)
         self.admission = Admission(self.registry, config.heartbeat_interval_s, self.reports)
         self.reports.delegate = partial(delegate, self)
+        self.tasks.delegate_on = self.reports.delegate_on
         self._delete_at = 0.0
         self.lines = NodeLines()
         self.callbacks = Callbacks(callback_url, book, self.reports, self.rows)

@@ -56,6 +56,11 @@ def read_outcome(result: TaskResult) -> Outcome:
     return Outcome(output, None, _delegations(inside.delegations))
 
 
+def delegations_of(output: bytes) -> tuple[Delegation, ...]:
+    """Return what else a successful result asks for."""
+    return _delegations(_inside(output).delegations)
+
+
 def of_callback(callback: Callback) -> Outcome:
     """Read what a node says of a task over HTTP."""
     if callback.status == "failed":

@@ -12,7 +12,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.book import UNWRITTEN, Late, TaskBook, fault
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.node import Node
-from apexbridge_trio.nodes.outcome import Delegation, Outcome, read_outcome
+from apexbridge_trio.nodes.outcome import Delegation, Outcome, delegations_of, read_outcome
 from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.protocol.frames import (
@@ -102,17 +102,23 @@ class Reports:
         )
 
     def _begin_delegations(self, task: NodeTask, outcome: Outcome, done: Callable[[str], None]) -> None:
-        assert task.nursery is not None
         task.record.output = outcome.output
         task.is_delegating = True
         self._book.save(task, lambda: done(""), lambda _: done(UNWRITTEN))
-        task.nursery.start_soon(self._delegated, task, outcome, name=f"delegations of {task.id}")
+        self.delegate_on(task)
         self._queue.release(task)
         task.wake()
 
-    async def _delegated(self, task: NodeTask, outcome: Outcome) -> None:
-        assert outcome.output is not None
-        whole = await self.delegate(task, outcome.output, outcome.delegations)
+    def delegate_on(self, task: NodeTask) -> None:
+        """Do what the result of a task asks for, and end it with the outcomes."""
+        assert task.nursery is not None
+        assert task.record.output is not None
+        asked = delegations_of(task.record.output)
+        task.nursery.start_soon(self._delegated, task, asked, name=f"delegations of {task.id}")
+
+    async def _delegated(self, task: NodeTask, asked: tuple[Delegation, ...]) -> None:
+        assert task.record.output is not None
+        whole = await self.delegate(task, task.record.output, asked)
         if task.ending is None:
             self._book.end(task, "succeeded", output=whole)
 

@@ -43,6 +43,7 @@ class NodeTask:
         is_written: Whether it is known to be on disk.
         told_state: The state that listeners were told last.
         is_called: It is a call of a chat's, and that writes the lines of the log.
+        is_taken_up: An earlier hub has begun it, and what it delegates.
         is_delegating: Its node has answered, and what the answer asks for is being done.
         away_since: Trio time since when its node may not have it any more; None while it has.
         excluded: Nodes that were lost with it.
@@ -64,6 +65,7 @@ class NodeTask:
         self.is_written = False
         self.told_state = ""
         self.is_called = False
+        self.is_taken_up = False
         self.is_delegating = False
         self.away_since: float | None = None
         self.excluded: set[str] = set()

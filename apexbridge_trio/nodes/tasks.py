@@ -35,7 +35,10 @@ class NodeTasks:
 
     Attributes:
         is_closing: The hub is about to end: what stands for itself is left alone from now on.
+        delegate_on: Goes on with what a task delegates; set once, when the room is composed.
     """
+
+    delegate_on: Callable[[NodeTask], None]
 
     def __init__(self, config: NodesConfig, book: TaskBook, queue: TaskQueue) -> None:
         self._config = config
@@ -91,12 +94,13 @@ class NodeTasks:
 
         Nobody waits for it any more; it has its own time. False: it has ended here.
         """
-        task.is_stored = task.is_written = True
+        task.is_stored = task.is_written = task.is_taken_up = True
         self._book.live[task.id] = task
         record, end = task.record, self._book.end
         if record.output is not None:  # the hub ended in the middle of what it delegated
-            end(task, "succeeded")
-        elif record.state == "queued" and not task.is_detached:
+            task.is_delegating = True
+            return True
+        if record.state == "queued" and not task.is_detached:
             end(task, "interrupted", error=fault("interrupted", "The hub was started anew."))
         elif record.state == "queued":
             return self._queue_again(task)
@@ -130,6 +134,8 @@ class NodeTasks:
         failure: ApexError | None = None
         try:
             async with trio.open_nursery() as task.nursery:
+                if task.is_delegating:
+                    self.delegate_on(task)
                 try:
                     await self._drive(task)
                 except ApexError as caught:

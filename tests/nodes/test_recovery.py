@@ -1,6 +1,8 @@
 """A hub that is started anew takes up what is on disk: nothing is lost, nothing runs twice."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -10,6 +12,7 @@ from tests.harness.node import connected, joined, key_for
 from tests.harness.world import open_world
 from tests.nodes.test_api import Admin
 from tests.nodes.test_calls import ONE_AT_A_TIME, QUIET, asked, settled, state_of
+from tests.nodes.test_delegation import delegating
 
 
 def copied(state: Path) -> Path:
@@ -92,6 +95,66 @@ async def test_a_task_of_a_chat_that_died_with_the_hub_keeps_its_result(
         await again.answer(task.task_id, "paid for")
         assert (await again.hear(TaskResultAck)).success
         assert state_of(world, task.task_id) == "succeeded"
+
+
+async def test_what_a_task_had_delegated_is_told_with_its_result(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "node")
+        tools = ["left", "right", "third"]
+        async with (
+            joined(world, key=key) as node,
+            joined(world, "b", key, tools=tools, config=ONE_AT_A_TIME) as other,
+        ):
+            task_id = await Admin(world).create()
+            await node.task()
+            await node.answer(task_id, delegating(*tools))
+            await other.answer((await other.task()).task_id, "before")
+            running = await other.task()
+            copy = copied(tmp_path)  # as SIGKILL leaves it
+            world.hub.nodes.close()
+            world.nursery.cancel_scope.cancel()
+    async with open_world(copy) as world, connected(world, key) as again:
+        assert state_of(world, task_id) == "assigned"
+        said = await again.register("b", tools=tools, active_tasks=[running.task_id])
+        assert said.resume == {"keep": [running.task_id], "cancel": []}
+        await again.answer(running.task_id, "after")
+        await settled(lambda: state_of(world, task_id) == "succeeded")
+        record = world.hub.nodes.rows.task(task_id)
+        assert record is not None
+        told = json.loads(record.output or b"")
+        assert told["n"] == 1
+        outcomes = [one.get("result") or one["error"]["code"] for one in told["delegationResults"]]
+        assert sorted(outcomes) == ["after", "before", "interrupted"]
+        await settled(lambda: world.look() == QUIET)
+
+
+async def test_an_interrupt_reaches_what_a_task_had_delegated(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path) as world:
+        key = key_for(world, "node")
+        async with joined(world, key=key) as node:
+            task_id = await Admin(world).create()
+            await node.task()
+            await node.answer(task_id, delegating("echo"))
+            running = await node.task()
+            world.hub.nodes.close()
+            copy = copied(tmp_path)
+            world.nursery.cancel_scope.cancel()
+    async with open_world(copy) as world, connected(world, key) as again, trio.open_nursery() as nursery:
+        await again.register(active_tasks=[running.task_id])
+        receipts: list[Any] = []
+
+        async def stop() -> None:
+            receipts.append((await Admin(world).ask("DELETE", f"/v1/tasks/{task_id}")).json)
+
+        nursery.start_soon(stop)
+        assert (await again.cancelled()).task_id == running.task_id
+        await again.confirm(running.task_id)
+        await settled(lambda: bool(receipts))
+        assert receipts[0]["state"] == "stopped"
+        assert [one["path"] for one in receipts[0]["branches"]] == [f"{task_id}/echo", f"{task_id}/echo/echo"]
+        assert state_of(world, running.task_id) == state_of(world, task_id) == "interrupted"
 
 
 async def test_a_duplicate_after_a_restart_is_acknowledged_again(

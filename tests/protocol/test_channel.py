@@ -86,6 +86,36 @@ class TestHub:
         hub >> frame(NodeLog("hello")) << NodeLog
         hub >> REGISTER << NodeRegister
 
+    @pytest.mark.parametrize(
+        ("kind", "data", "answer"),
+        [
+            (
+                "llm_request",
+                {"requestId": "r1", "nodeId": "attic", "messages": [], "options": {"stream": True}},
+                ("llm_response", {"requestId": "r1", "success": False, "stream": True}),
+            ),
+            ("llm_request", {"requestId": "r1"}, ("llm_response", {"requestId": "r1", "stream": False})),
+            (
+                "task_result",
+                {"taskId": "t1", "nodeId": 7, "success": "yes"},
+                ("task_result_ack", {"taskId": "t1", "nodeId": "", "success": False}),
+            ),
+            ("heartbeat", {"nodeId": "attic", "load": 7}, ("heartbeat_ack", {"nodeId": "attic"})),
+            ("task_result", {"taskId": "a b"}, ("error", {"code": "invalid_payload"})),
+            ("llm_request", {"messages": []}, ("error", {"code": "invalid_payload"})),
+            ("task_progress", {"taskId": "t1", "progress": 7}, ("error", {"code": "invalid_payload"})),
+        ],
+    )
+    def test_a_frame_with_wrong_fields_is_answered_in_its_own_words(
+        self, kind: str, data: dict[str, Any], answer: tuple[str, dict[str, Any]], hub: Playbook
+    ) -> None:
+        hub >> REGISTER << NodeRegister
+        hub.end.admit("attic", WELCOME)
+        hub >> json.dumps({"type": kind, "data": data}) << answer[0]
+        said = json.loads(hub.event.reply)["data"]
+        assert said | answer[1] == said
+        assert "invalid_payload" in {said.get("code"), said.get("error", {}).get("code")} or said["message"]
+
     def test_what_follows_a_registration_is_held_until_it_is_decided(self, hub: Playbook) -> None:
         hub >> REGISTER << NodeRegister
         hub >> RESULT << None

@@ -5,20 +5,9 @@ from typing import Any, Final, get_args
 
 from apexbridge_trio.protocol.channel.events import Event, Ignored, Rejected, State
 from apexbridge_trio.protocol.channel.held import Held
-from apexbridge_trio.protocol.envelope import FrameInvalid, frame, read_data, read_envelope
-from apexbridge_trio.protocol.frames import (
-    ChannelError,
-    FromNode,
-    Heartbeat,
-    HeartbeatAck,
-    LlmRequest,
-    LlmResponse,
-    NodeRegister,
-    NodeRegistered,
-    TaskFault,
-    TaskResult,
-    TaskResultAck,
-)
+from apexbridge_trio.protocol.channel.refusal import INVALID, bare, refusal_of
+from apexbridge_trio.protocol.envelope import Envelope, FrameInvalid, frame, read_data, read_envelope
+from apexbridge_trio.protocol.frames import ChannelError, FromNode, NodeRegister, NodeRegistered
 
 _KINDS: Final[dict[str, type[Any]]] = {kind.frame: kind for kind in get_args(FromNode)}
 
@@ -38,16 +27,17 @@ class HubEnd:
 
     def receive(self, text: str | bytes) -> Event | None:
         """Take one frame; None: it is held until the registration is decided."""
-        kind = ""
         try:
             envelope = read_envelope(text)
-            kind = envelope.type
-            struct = _KINDS.get(kind)
-            if struct is None:
-                return Ignored(kind[:64])
+        except FrameInvalid as fault:
+            return self._wrong(fault.message, INVALID)
+        struct = _KINDS.get(envelope.type)
+        if struct is None:
+            return Ignored(envelope.type[:64])
+        try:
             value: Event = read_data(struct, envelope.data)
         except FrameInvalid as fault:
-            return self._invalid(kind, fault.message)
+            return self._invalid(envelope, fault.message)
         return self._take(value, len(text))
 
     def _take(self, value: Event, size: int) -> Event | None:
@@ -95,39 +85,16 @@ class HubEnd:
         """Write a frame of the hub's."""
         return frame(value)
 
-    def _invalid(self, kind: str, message: str) -> Rejected:
-        if kind == NodeRegister.frame and self.state != "registering":
+    def _invalid(self, envelope: Envelope, message: str) -> Rejected:
+        if envelope.type == NodeRegister.frame and self.state != "registering":
             return Rejected(
-                frame(NodeRegistered(None, success=False, message=message, code="invalid_payload")), message
+                frame(NodeRegistered(None, success=False, message=message, code=INVALID)), message
             )
-        return self._wrong(message, "invalid_payload")
+        return self._not_taken(bare(envelope.type, envelope.data), message, INVALID)
 
     def _wrong(self, message: str, code: str = "unexpected_frame") -> Rejected:
         return Rejected(frame(ChannelError(code, message)), message)
 
-    def _not_taken(self, value: Event, message: str, code: str) -> Rejected:
-        said = _refusal_of(value, message, self._now_ms())
+    def _not_taken(self, value: Event | None, message: str, code: str) -> Rejected:
+        said = refusal_of(value, message, code, self._now_ms())
         return self._wrong(message, code) if said is None else Rejected(frame(said), message)
-
-
-def _refusal_of(value: Event, message: str, now_ms: int) -> HeartbeatAck | TaskResultAck | LlmResponse | None:
-    """Return the answer that a frame has of its own, saying no; None: it has none."""
-    match value:
-        case Heartbeat():
-            return HeartbeatAck(
-                value.node_id, success=False, status="unknown", timestamp=now_ms, message=message
-            )
-        case TaskResult():
-            return TaskResultAck(
-                value.task_id, value.node_id or "", success=False, timestamp=now_ms, message=message
-            )
-        case LlmRequest():
-            return LlmResponse(
-                request_id=value.request_id,
-                node_id=value.node_id or "",
-                success=False,
-                stream=value.is_stream,
-                timestamp=now_ms,
-                error=TaskFault(message, "node_not_found"),
-            )
-    return None

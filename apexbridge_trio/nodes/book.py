@@ -18,7 +18,7 @@ from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
-from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.task import NodeTask, owner_of
 from apexbridge_trio.origin import doing
 from apexbridge_trio.store import NodeRows, NodeTaskRecord, NodeTaskState, Notice, Tasks, change_of, row_of
 
@@ -104,7 +104,7 @@ class TaskBook:
         def write() -> Late:
             record = self._written.task(task_id)
             word = _late(record, node) if record is not None else "stale"
-            if record is not None and word == "stale" and node.serves(_owner(record)):
+            if record is not None and word == "stale" and node.serves(owner_of(record)):
                 self._written.note_late(task_id)
             return word
 
@@ -230,10 +230,6 @@ def _late(record: NodeTaskRecord, node: Node) -> Late:
     if record.state in {"succeeded", "failed"} or (record.ended_ms is None and record.output is not None):
         return "known"
     return "unwritten" if record.state in {"assigned", "running"} else "stale"
-
-
-def _owner(record: NodeTaskRecord) -> Principal:
-    return Principal(record.principal_id, record.tenant_id, record.family_id)
 
 
 def _nothing() -> None:

@@ -8,13 +8,12 @@ import trio
 
 from apexbridge_trio.errors import ApexError, Draining, StoreUnusable
 from apexbridge_trio.flights import Flights
-from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.nodes.registry import Registry
-from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.task import NodeTask, owner_of
 from apexbridge_trio.nodes.tasks import NodeTasks
-from apexbridge_trio.store import NodeRows, NodeTaskRecord
+from apexbridge_trio.store import NodeRows
 
 log = get_logger("nodes")
 
@@ -91,13 +90,9 @@ class Detached:
         for record in records:
             # Never more than it was given, whatever became of the clock on the wall.
             left_ms = min(record.deadline_ms - wall_ms, record.timeout_ms)
-            task = NodeTask(record, _owner_of(record), now + left_ms / 1000)
+            task = NodeTask(record, owner_of(record), now + left_ms / 1000)
             is_up = self._tasks.take_up(task, self._registry.get(record.node_id or ""))
             if is_up and record.parent_id not in delegating:  # else what delegates it drives it
                 nursery.start_soon(self._run, task, name=f"task {task.id}")
         if records:
             log.info("tasks of an earlier run were taken up", tasks=len(records))
-
-
-def _owner_of(record: NodeTaskRecord) -> Principal:
-    return Principal(record.principal_id, record.tenant_id, record.family_id)

@@ -26,10 +26,11 @@ from apexbridge_trio.limits import Allowance, Rate
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.registry import Registry
-from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.task import NodeTask, owner_of
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
 from apexbridge_trio.protocol.openai import OWN_FIELDS
+from apexbridge_trio.store import NodeRows
 
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -53,6 +54,9 @@ class Said(Struct, frozen=True):
     content: str
     usage: dict[str, Any] | None
 
+
+# What a node is told that works for a task that has ended so.
+_ENDS: Final = {"interrupted": "interrupted", "timed_out": "timeout"}
 
 # Asks a model: OpenAI's fields, the flight it is done in, and who hears each piece of a stream.
 AskModel = Callable[[dict[str, Any], Flight, Callable[[str], None] | None], Awaitable[Said]]
@@ -81,10 +85,11 @@ class NodeLlm:
 
     ask_model: AskModel
 
-    def __init__(self, config: NodesConfig, flights: Flights, tasks: NodeTasks) -> None:
+    def __init__(self, config: NodesConfig, flights: Flights, tasks: NodeTasks, rows: NodeRows) -> None:
         self._config = config
         self._flights = flights
         self._tasks = tasks
+        self._rows = rows
         self._quotas: dict[str, Quota] = {}
 
     def configure(self, config: NodesConfig) -> None:
@@ -106,6 +111,8 @@ class NodeLlm:
             task = None
         nursery = task.nursery if task is not None else link.nursery
         fault = self._refusal(link, node, request)
+        if fault is None and (task is None or nursery is None):
+            fault = self._unserved(node, request.of_task)
         if fault is not None or nursery is None:
             _fail(link, request, fault or TaskFault("The task is over.", "llm_request_failed"))
             return
@@ -129,6 +136,16 @@ class NodeLlm:
             return TaskFault(f"Too many requests; again in {wait_s:.1f} s.", "rate_limit_exceeded")
         return None
 
+    def _unserved(self, node: Node, task_id: str | None) -> TaskFault | None:
+        """Refuse to work for a task that the node has no more; an id that is not the hub's says nothing."""
+        record = self._rows.task(task_id) if task_id else None
+        if record is None or not node.serves(owner_of(record)):
+            return None
+        if record.ended_ms is None:
+            return TaskFault("This node does not have the task any more.", "llm_request_failed")
+        code = _ENDS.get(record.state, "llm_request_failed")
+        return TaskFault(f"The task is over: {record.state}.", code)
+
     def _quota(self, node: Node) -> Quota:
         return self._quotas.setdefault(node.id, Quota(self._config))
 
@@ -148,7 +165,7 @@ class NodeLlm:
                 is_told = True
         finally:
             if not is_told:
-                _fail(link, request, TaskFault("It was cancelled.", "interrupted"))
+                _fail(link, request, _cut(task, scope))
             link.answers.pop(request.request_id, None)
             quota.streams -= request.is_stream
 
@@ -197,10 +214,21 @@ class NodeLlm:
         )
 
 
+def _cut(task: NodeTask | None, scope: trio.CancelScope) -> TaskFault:
+    """Say why an answer was cut from outside."""
+    if scope.cancel_called:
+        return TaskFault("The node wants it no more.", "interrupted")
+    if task is not None and trio.current_time() >= task.deadline:
+        return TaskFault("The time of its task was over.", "timeout")
+    return TaskFault("It was cancelled.", "interrupted")
+
+
 def _fields(request: LlmRequest) -> dict[str, Any]:
     """Return the request in OpenAI's words; the hub's own fields are none of a node's options."""
     given = {name: value for name, value in request.options.items() if name not in OWN_FIELDS}
     options = {_snake(name): value for name, value in given.items() if value is not None}
+    if request.is_stream:  # else providers do not say what it has cost
+        options.setdefault("stream_options", {"include_usage": True})
     named: Mapping[str, Any] = {"model": request.model} if request.model else {}
     return {**options, **named, "messages": request.messages, "stream": request.is_stream}
 

@@ -27,7 +27,7 @@ from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.reports import Reports
-from apexbridge_trio.nodes.task import NodeTask
+from apexbridge_trio.nodes.task import NodeTask, owner_of
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.nodes.tool import NodeTool
 from apexbridge_trio.nodes.wanted import Wanted
@@ -82,7 +82,7 @@ class Nodes:
         self.book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
-        self.llm = NodeLlm(config, flights, self.tasks)
+        self.llm = NodeLlm(config, flights, self.tasks, self.rows)
         self.admission = Admission(self.registry, config.heartbeat_interval_s, self.reports)
         self.reports.delegate = partial(delegate, self)
         self.tasks.delegate_on = self.reports.delegate_on
@@ -158,7 +158,7 @@ class Nodes:
         """Return a task that somebody may see, as it is now."""
         task = self.tasks.live(task_id)
         record = task.record if task is not None else self.rows.task(task_id)
-        return record if record is not None and principal.may_see(_owner_of(record)) else None
+        return record if record is not None and principal.may_see(owner_of(record)) else None
 
     def path_of(self, task_id: str, principal: Principal) -> str:
         """Return where a task is in the live tree; the id itself if it is no living one that one may see."""
@@ -206,10 +206,6 @@ class Nodes:
 
 def _nobody(*_: object) -> None:
     """Nobody listens yet."""
-
-
-def _owner_of(record: NodeTaskRecord) -> Principal:
-    return Principal(record.principal_id, record.tenant_id, record.family_id)
 
 
 def _log_unwritten(fault: Exception) -> None:

@@ -5,10 +5,17 @@ from typing import Any
 
 import trio
 
-from apexbridge_trio.protocol.frames import LlmCancel, LlmRequest, LlmResponse, LlmResponseStream
+from apexbridge_trio.protocol.frames import (
+    LlmCancel,
+    LlmRequest,
+    LlmResponse,
+    LlmResponseStream,
+    TaskResultAck,
+)
 from tests.harness.node import FakeNode, connected, joined, key_for
 from tests.harness.world import World, content, open_world
-from tests.nodes.test_calls import QUIET, asked, interrupt, settled, use
+from tests.nodes.test_api import Admin
+from tests.nodes.test_calls import QUIET, asked, interrupt, settled, state_of, use
 
 
 async def ask(node: FakeNode, model: str, request_id: str = "l1", **fields: Any) -> None:
@@ -45,6 +52,7 @@ async def test_an_answer_in_pieces_ends_with_the_whole(tmp_path: Path, autojump_
         while not (piece := await node.hear(LlmResponseStream)).done:
             pieces.append(piece.chunk)
         assert piece.chunk == ""
+        assert piece.usage["total_tokens"] > 0
         whole = await node.hear(LlmResponse)
         assert whole.content == "".join(pieces) == "Hello from hello."
         assert whole.stream
@@ -76,7 +84,9 @@ async def test_what_fails_is_told_with_a_code(tmp_path: Path, autojump_clock: ob
 async def test_one_without_messages_is_refused(tmp_path: Path, autojump_clock: object) -> None:
     async with open_world(tmp_path) as world, joined(world) as node:
         await node.say('{"type":"llm_request","data":{"requestId":"l1","messages":[]}}')
-        assert "messages" in (await node.hear()).message
+        refused = await node.hear(LlmResponse)
+        assert (refused.request_id, refused.error.code) == ("l1", "invalid_payload")
+        assert "messages" in refused.error.message
         await node.tell(LlmRequest(request_id="l1", messages=[{"content": "no role"}]))
         assert (await node.hear(LlmResponse)).error.code == "invalid_payload"
 
@@ -124,6 +134,48 @@ async def test_it_ends_when_its_task_does(tmp_path: Path, autojump_clock: object
         await node.answer(task.task_id, "done without it")
         assert "done without it" in content(await client.reply())
         await settled(lambda: world.look() == QUIET and is_closed(world))
+
+
+async def test_it_is_told_that_the_time_of_its_task_was_over(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        await Admin(world).create(timeout=1000)
+        task = await node.task()
+        await ask(node, "stall", task_id=task.task_id)
+        assert (await node.hear(LlmResponse)).error.code == "timeout"
+        assert world.provider.connections[0].requests[-1].json["model"] == "stall"
+        await settled(world.provider.connections[0].closed.is_set)
+
+
+async def test_nothing_is_paid_for_a_task_that_is_over(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        task_id = await Admin(world).create()
+        await node.task()
+        await node.answer(task_id, 1)
+        await node.hear(TaskResultAck)
+        await ask(node, "hello", "l1", task_id=task_id)
+        assert (await node.hear(LlmResponse)).error.code == "llm_request_failed"
+        late = await Admin(world).create(timeout=1000)
+        await node.cancelled()
+        await settled(lambda: state_of(world, late) == "timed_out")
+        await ask(node, "hello", "l2", metadata={"taskId": late})
+        assert (await node.hear(LlmResponse)).error.code == "timeout"
+        assert not world.provider.connections
+        await ask(node, "hello", "l3", metadata={"taskId": "a-name-of-the-nodes-own"})
+        assert (await node.hear(LlmResponse)).success
+
+
+async def test_a_task_of_others_is_one_that_the_node_does_not_know(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        async with connected(world, key_for(world, "node", tenant="others")) as spy:
+            await spy.register("spy")
+            task_id = await Admin(world).create()
+            await node.task()
+            await node.answer(task_id, 1)
+            await node.hear(TaskResultAck)
+            await ask(spy, "hello", task_id=task_id)
+            assert (await spy.hear(LlmResponse)).success
 
 
 async def test_it_ends_with_its_node_under_a_task_too(tmp_path: Path, autojump_clock: object) -> None:

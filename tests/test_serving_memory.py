@@ -10,6 +10,7 @@ import trio.testing
 from wsproto.events import BytesMessage, Ping, TextMessage
 
 from apexbridge_trio.serving import ServingLimits, serve_stream
+from apexbridge_trio.serving.call import EXTENSION
 from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
 from tests.harness import kill
 from tests.harness.wire import (
@@ -262,3 +263,32 @@ async def test_a_socket_cut_at_any_step_leaves_nothing(autojump_clock: trio.test
         assert trio.lowlevel.current_statistics().tasks_living == tasks
 
     assert await kill.kill_at_every_step(scenario, check) > 10
+
+
+@pytest.mark.parametrize("busy_s", [0.0, 0.5])
+async def test_who_waits_for_nothing_else_is_cut_when_its_peer_is_gone(
+    busy_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """At once; also if the peer had gone before that was asked for."""
+    begun, cut_at = trio.Event(), []
+
+    async def works(scope: Any, receive: Any, send: Any) -> None:
+        await whole_body(receive)
+        begun.set()
+        await trio.sleep(busy_s)
+        peer = scope["extensions"][EXTENSION]
+        assert peer.is_gone == (busy_s > 0)
+        peer.cut_when_gone()
+        try:
+            await trio.sleep_forever()
+        finally:
+            assert peer.is_gone
+            cut_at.append(trio.current_time())
+
+    async with connected(Paths(works=works)) as stream:
+        await Peer(stream).send(request("POST", "/works", "Content-Length: 0"))
+        await begun.wait()
+        if not busy_s:
+            await trio.testing.wait_all_tasks_blocked()
+        left_at = trio.current_time()
+    assert cut_at == [left_at + busy_s]

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import trio
 from msgspec import Struct, field
@@ -14,6 +14,9 @@ from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.openings import Opening, Openings
 from apexbridge_trio.protocol.openai import encode_error
+
+# Where the server says how the client's leaving is heard of.
+_PEER: Final = "apexbridge.peer"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -110,6 +113,21 @@ def boundary(arrival: Arrival) -> Iterator[None]:
     except Exception as defect:
         log.error("request failed", request_id=arrival.request_id, exc_info=defect)
         raise InternalFault("The hub failed at this; its log says how.") from None
+
+
+@contextmanager
+def ended_with_client(arrival: Arrival, outcome: str) -> Iterator[None]:
+    """End the whole request as soon as its client is gone, and name that as its outcome.
+
+    To be entered when the body has been read: a client that leaves before that is met there.
+    """
+    peer = arrival.scope["extensions"][_PEER]
+    peer.cut_when_gone()
+    try:
+        yield
+    finally:
+        if peer.is_gone:
+            arrival.outcome = arrival.outcome or outcome
 
 
 def error_headers(error: ApexError) -> list[tuple[bytes, bytes]]:

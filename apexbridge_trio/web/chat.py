@@ -1,8 +1,8 @@
 """The chat endpoint: an ASGI callable of its own, since Quart's routing costs more than the relay.
 
-The request's nursery has two or three tasks: the turn, the watch for a client that leaves, and the
-sign of life of a stream. Whatever ends first ends the others. The flight is inside it, so that an
-interrupt ends the work and leaves the reply to be written.
+The request ends with its client, in every phase; the server sees to that. The flight is inside, so
+that an interrupt ends the work and leaves the reply to be written. A stream has a second task, its sign
+of life.
 """
 
 import time
@@ -22,7 +22,7 @@ from apexbridge_trio.limits import Held
 from apexbridge_trio.protocol.openai import ChatRequest, encode, read_chat
 from apexbridge_trio.protocol.stream import ClientStream
 from apexbridge_trio.push import Push, Unpushed, Write, answer_whole, streamed
-from apexbridge_trio.web.arrival import Arrival, Receive, boundary
+from apexbridge_trio.web.arrival import Arrival, Receive, boundary, ended_with_client
 from apexbridge_trio.web.reading import narrowed, read_body, require_json
 from apexbridge_trio.web.streaming import EventReply
 
@@ -50,20 +50,10 @@ async def chat(hub: Hub, arrival: Arrival, receive: Receive) -> None:
             return
         flight = asked.take_off()
         arrival.opening.end = flight.interrupt
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, receive, nursery.cancel_scope, arrival, name="watch for the client")
-            refusal = await (asked.stream(flight, nursery) if request.stream else asked.answer(flight))
+        with ended_with_client(arrival, "cancelled_by_client"):
+            refusal = await (asked.stream(flight) if request.stream else asked.answer(flight))
             if refusal is not None:
                 await arrival.refuse(refusal)
-            nursery.cancel_scope.cancel(reason="answered")
-
-
-async def _watch(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
-    """End the request when its client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    arrival.outcome = arrival.outcome or "cancelled_by_client"
-    scope.cancel(reason="the client has gone")
 
 
 class Asked(Struct):
@@ -102,10 +92,16 @@ class Asked(Struct):
         await self.arrival.reply(200, body)
         return None
 
-    async def stream(self, flight: Flight, nursery: trio.Nursery) -> ApexError | None:
+    async def stream(self, flight: Flight) -> ApexError | None:
         """Answer with a stream; returns what to refuse with if nothing was sent yet."""
         reply = EventReply(self.arrival, self.hub.config.chat.keepalive_s)
-        nursery.start_soon(reply.keep_alive, name="sign of life")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reply.keep_alive, name="sign of life")
+            refusal = await self._stream(flight, reply)
+            nursery.cancel_scope.cancel(reason="answered")
+        return refusal
+
+    async def _stream(self, flight: Flight, reply: EventReply) -> ApexError | None:
         seen = self._client_stream()
         try:
             if self.request.apex.push:

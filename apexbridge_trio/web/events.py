@@ -15,7 +15,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.notices import Shown
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.web.arrival import Arrival, Receive
+from apexbridge_trio.web.arrival import Arrival, ended_with_client
 from apexbridge_trio.web.asking import EventQuery
 from apexbridge_trio.web.reading import narrowed
 from apexbridge_trio.web.streaming import EventReply
@@ -74,7 +74,7 @@ class Outbox:
         return taken
 
 
-async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
+async def events(hub: Hub, arrival: Arrival) -> None:
     """Tell what happens until the client leaves, or the hub ends.
 
     Raises:
@@ -91,12 +91,10 @@ async def events(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     arrival.opening.end = outbox.leave
     try:
         _begin(hub, reader, subscription, outbox, asked)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                watch_client, receive, nursery.cancel_scope, arrival, name="watch for the client"
-            )
-            await _send(EventReply(arrival, hub.config.chat.keepalive_s), outbox, nursery)
-            nursery.cancel_scope.cancel(reason="nothing more is told")
+        with ended_with_client(arrival, "closed_by_client"):
+            async with trio.open_nursery() as nursery:
+                await _send(EventReply(arrival, hub.config.chat.keepalive_s), outbox, nursery)
+                nursery.cancel_scope.cancel(reason="nothing more is told")
     finally:
         subscription.close()
 
@@ -145,11 +143,3 @@ async def _send(reply: EventReply, outbox: Outbox, nursery: trio.Nursery) -> Non
         if taken := await outbox.take():
             await reply.write(taken)
     await reply.close(await outbox.take() or b": the end\n\n")
-
-
-async def watch_client(receive: Receive, scope: trio.CancelScope, arrival: Arrival) -> None:
-    """End the stream when its client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    arrival.outcome = arrival.outcome or "closed_by_client"
-    scope.cancel(reason="the client has gone")

@@ -81,10 +81,10 @@ class Front:
             await callback(hub, arrival, receive)
             return
         if arrival.scope["path"] == EVENTS:
-            await events(self._hub, arrival, receive)
+            await events(self._hub, arrival)
             return
         if arrival.scope["path"] == LOGS:
-            await logs(self._hub, arrival, receive)
+            await logs(self._hub, arrival)
             return
         if arrival.principal is not None:
             arrival.principal = narrowed(arrival.principal, arrival, None, None)

@@ -12,16 +12,15 @@ import trio
 from apexbridge_trio.errors import MethodNotAllowed
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.logs import Reader, Style
-from apexbridge_trio.web.arrival import Arrival, Receive
+from apexbridge_trio.web.arrival import Arrival, ended_with_client
 from apexbridge_trio.web.asking import last_event, query_of, wanted_lines
-from apexbridge_trio.web.events import watch_client
 from apexbridge_trio.web.reading import narrowed
 from apexbridge_trio.web.streaming import EventReply
 
 LOGS: Final = "/v1/logs"
 
 
-async def logs(hub: Hub, arrival: Arrival, receive: Receive) -> None:
+async def logs(hub: Hub, arrival: Arrival) -> None:
     """Tell the last lines and then each that is written, until the client leaves or the hub ends.
 
     With ``?follow=false`` only the last lines.
@@ -44,12 +43,10 @@ async def logs(hub: Hub, arrival: Arrival, receive: Receive) -> None:
     if query_of(arrival).get("follow", "true") in {"false", "0"}:
         hub.logs.leave(reader)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                watch_client, receive, nursery.cancel_scope, arrival, name="watch for the client"
-            )
-            await _send(EventReply(arrival, hub.config.chat.keepalive_s), reader, nursery)
-            nursery.cancel_scope.cancel(reason="nothing more is told")
+        with ended_with_client(arrival, "closed_by_client"):
+            async with trio.open_nursery() as nursery:
+                await _send(EventReply(arrival, hub.config.chat.keepalive_s), reader, nursery)
+                nursery.cancel_scope.cancel(reason="nothing more is told")
     finally:
         hub.logs.leave(reader)
         arrival.notes["lines_missed"] = reader.missed

@@ -26,7 +26,13 @@ class Flight:
     """
 
     def __init__(
-        self, flights: "Flights", name: str, kind: str, owner: Principal, parent: "Flight | None"
+        self,
+        flights: "Flights",
+        name: str,
+        kind: str,
+        owner: Principal,
+        parent: "Flight | None",
+        timeout_s: float,
     ) -> None:
         self._flights = flights
         self.name = name
@@ -34,10 +40,10 @@ class Flight:
         self.owner = owner
         self.parent = parent
         self.path: str = name if parent is None else f"{parent.path}/{name}"
-        self.scope = trio.CancelScope()
+        self.started = trio.current_time()
+        self.scope = trio.CancelScope(deadline=self.started + timeout_s)
         self.children: dict[str, Flight] = {}
         self.started_at = time.time()
-        self.started = trio.current_time()
         self.ended: float | None = None
         self.stop: Stop | None = None
         # It is on disk, and goes on without this hub: a drain leaves it alone.
@@ -65,8 +71,7 @@ class Flight:
         while unique in self.children:
             number += 1
             unique = f"{name}~{number}"
-        flight = Flight(self._flights, unique, kind, self.owner, self)
-        flight.scope.deadline = trio.current_time() + timeout_s
+        flight = Flight(self._flights, unique, kind, self.owner, self, timeout_s)
         self.children[unique] = flight
         return flight
 

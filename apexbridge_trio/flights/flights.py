@@ -57,8 +57,7 @@ class Flights:
         key = (owner.tenant_id, request_id)
         if key in self._roots:
             raise RequestIdTaken(f"The request {request_id} is in flight already.", param="requestId")
-        flight = Flight(self, request_id, kind, owner, None)
-        flight.scope.deadline = trio.current_time() + timeout_s
+        flight = Flight(self, request_id, kind, owner, None, timeout_s)
         flight.survives = survives
         self._roots[key] = flight
         self._stops.pop(key, None)  # receipts of an earlier request are none of this one

@@ -127,10 +127,15 @@ class Upstream:
             UpstreamError: It failed in another way, see `errors`.
         """
         slot = object()  # not the task: it may hold more than one answer of this provider
-        async with AsyncExitStack() as stack:
+        try:
+            self._slots.acquire_on_behalf_of_nowait(slot)  # one that is free costs no turn of the others
+        except trio.WouldBlock:
             await self._slots.acquire_on_behalf_of(slot)
-            stack.callback(self._slots.release_on_behalf_of, slot)
-            yield await self._persist(stack, body, model)
+        try:
+            async with AsyncExitStack() as attempt:
+                yield await self._persist(attempt, body, model)
+        finally:
+            self._slots.release_on_behalf_of(slot)
 
     async def models(self) -> list[str]:
         """Return the names of its models: the config's, else what it lists.
@@ -185,11 +190,11 @@ class Upstream:
             return "unknown"
         return "failing" if self._fault else "ok"
 
-    async def _persist(self, stack: AsyncExitStack, body: bytes, model: str) -> UpstreamAnswer:
+    async def _persist(self, attempt: AsyncExitStack, body: bytes, model: str) -> UpstreamAnswer:
         """Ask until there is an answer; what is open then belongs to the stack."""
-        attempt = 0
+        made = 0
         while True:
-            attempt += 1
+            made += 1
             now = trio.current_time()
             if wait_s := self._rests.wait_s(model, now):
                 message = f"Upstream {self.name} has answered 429 to {model}, which is left alone until then."
@@ -197,10 +202,11 @@ class Upstream:
             if not self._circuit.admit(now):
                 raise UpstreamBusy(self._why_not(), retry_after_s=self._circuit.wait_s(now))
             try:
-                answer = await self._ask(stack, body)
+                answer = await self._ask(attempt, body)
             except UpstreamError as fault:
+                await attempt.aclose()  # before the pause; nothing in it waits
                 self._note(fault, model)
-                pause_s = self._pause_s(fault, attempt)
+                pause_s = self._pause_s(fault, made)
                 if pause_s is None:
                     raise
             else:
@@ -209,16 +215,14 @@ class Upstream:
             await trio.sleep(pause_s)
             self.retries += 1
 
-    async def _ask(self, stack: AsyncExitStack, body: bytes) -> UpstreamAnswer:
-        async with AsyncExitStack() as attempt:
-            asked = self._relay.open(b"POST", b"/chat/completions", self._headers, body)
-            response = await attempt.enter_async_context(asked)
-            if not 200 <= response.status < 300:
-                raise await self._refusal(response)
-            if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise UpstreamBroken(f"Upstream {self.name} answered in an encoding nobody asked for.")
-            stack.push_async_exit(attempt.pop_all())
-            return UpstreamAnswer(response)
+    async def _ask(self, attempt: AsyncExitStack, body: bytes) -> UpstreamAnswer:
+        asked = self._relay.open(b"POST", b"/chat/completions", self._headers, body)
+        response = await attempt.enter_async_context(asked)
+        if not 200 <= response.status < 300:
+            raise await self._refusal(response)
+        if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UpstreamBroken(f"Upstream {self.name} answered in an encoding nobody asked for.")
+        return UpstreamAnswer(response)
 
     async def _refusal(self, response: RelayResponse) -> UpstreamError:
         body = b""
@@ -228,13 +232,13 @@ class Upstream:
         wait_s = retry_after_s(response.headers)
         return fault_of(self.name, response.status, said_in(body, self._key), wait_s)
 
-    def _pause_s(self, fault: UpstreamError, attempt: int) -> float | None:
+    def _pause_s(self, fault: UpstreamError, made: int) -> float | None:
         """Decide how long to wait before the next attempt; None: the fault is told."""
         wished_s = fault.retry_after_s or 0.0
-        if attempt >= self.config.attempts or not is_worth_repeating(fault) or wished_s > PATIENCE_S:
+        if made >= self.config.attempts or not is_worth_repeating(fault) or wished_s > PATIENCE_S:
             return None
         # Full jitter: those that failed together do not come back together.
-        most_s = min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S)
+        most_s = min(BACKOFF_S * 2 ** (made - 1), MAX_BACKOFF_S)
         pause_s = wished_s + self._jitter(0.0, most_s)
         is_worth_it = self._circuit.wait_s(trio.current_time() + pause_s) == 0
         return pause_s if is_worth_it else None

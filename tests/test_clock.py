@@ -11,7 +11,7 @@ from apexbridge_trio.audit import HUB, Audit
 from apexbridge_trio.clock import DOUBT_S, JUMP_S, KEEP_S, MADE, WallClock
 from apexbridge_trio.composition import open_hub
 from apexbridge_trio.config import Config
-from apexbridge_trio.errors import ClockWrong
+from apexbridge_trio.errors import ClockWrong, StorageFailed
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.journal import Journal
@@ -24,6 +24,8 @@ from tests.reminders.place import ANNE, START, Place
 
 NOW = datetime(2027, 3, 1, tzinfo=UTC).timestamp()
 SOON: dict[str, Any] = {"in": 3600}
+IN_TEN_MINUTES: dict[str, Any] = {"in": 600}
+IN_TWO_HOURS: dict[str, Any] = {"in": 7200}
 
 
 class Machine:
@@ -239,3 +241,64 @@ async def test_a_reminder_whose_time_passed_while_the_clock_was_wrong_goes_by_it
         place.clock.put(START + 7200 - reminders.now())
         await trio.sleep(120)
         assert [(event["text"], event["late"]) for _, event in place.events] == [("once", True)]
+
+
+@pytest.mark.parametrize("hours", [-3, 3, 30, -30])
+async def test_in_ten_minutes_stays_ten_minutes_when_the_clock_is_set(
+    tmp_path: Path, autojump_clock: object, hours: int
+) -> None:
+    place = Place(tmp_path, doubts=True)
+    async with place.hub() as reminders:
+        began = trio.current_time()
+        await place.add(reminders, "tea", missed="skip", **IN_TEN_MINUTES)
+        noon = await place.add(reminders, "noon", at="2026-11-22T12:00")
+        await trio.sleep(100)
+        place.clock.put(hours * 3600)
+        await place.add(reminders, "after", **IN_TEN_MINUTES)
+        await trio.sleep(499)
+        assert "tea" not in {event["text"] for _, event in place.events}
+        await trio.sleep(2)
+        assert [event["text"] for _, event in place.events if event["text"] != "noon"] == ["tea"]
+        assert trio.current_time() - began < 602
+        await trio.sleep(100)
+        assert [event["text"] for _, event in place.events if event["text"] != "noon"] == ["tea", "after"]
+        assert not any(event["late"] for _, event in place.events if event["text"] != "noon")
+        kept = reminders.rows.find(noon["id"])
+        assert kept is not None
+        assert kept.at_ms == noon["nextAt"]
+        assert len(reminders._spans) == 0
+
+
+async def test_a_clock_that_is_set_while_the_disk_refuses_is_followed_later(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, doubts=True)
+    async with place.hub() as reminders:
+        await place.add(reminders, "tea", **IN_TEN_MINUTES)
+
+        def refuse(*_: object) -> None:
+            raise StorageFailed("full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reminders._book, "shift", refuse)
+            place.clock.put(-3 * 3600)
+            await trio.sleep(120)
+        await trio.sleep(481)
+        assert [event["text"] for _, event in place.events] == ["tea"]
+
+
+async def test_what_an_earlier_hub_was_told_comes_by_the_clock_on_the_wall(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Its clock was right; this start's is behind, and put right."""
+    place = Place(tmp_path, doubts=True)
+    async with place.hub() as reminders:
+        await place.add(reminders, "oven", **IN_TWO_HOURS)
+    place.clock.put(-5 * 3600)
+    async with place.hub():
+        await trio.sleep(60)
+        place.clock.put(5 * 3600)
+        await trio.sleep(7080)
+        assert place.events == []
+        await trio.sleep(120)
+        assert [event["late"] for _, event in place.events] == [False]

@@ -21,7 +21,7 @@ once it comes to them. A time that was claimed more than a day before it comes w
 clock, and counts no more: else one day with a clock in the next year left a year without reminders.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -147,6 +147,10 @@ class Book:
             # Of a zone that this machine knows no more, what was reckoned before is better than nothing.
             if reckoned.next_ms is not None:
                 self._rows.save(reckoned)
+
+    def shift(self, ids: Sequence[str], by_ms: int) -> None:
+        """Have what is due in a while due when that has passed: the clock was set by so much."""
+        self._rows.shift(ids, by_ms)
 
     def _advanced(self, record: ReminderRecord) -> ReminderRecord:
         """Return a reminder that waits for its next time, or has ended."""

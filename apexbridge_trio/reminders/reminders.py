@@ -1,10 +1,10 @@
 """The clock that reminders go by, and what is done when one is due.
 
-Theory of operation. The rows are the truth; nothing of a reminder is kept in memory. One task sleeps
-until the next one is due, and a minute at most, since it sleeps by a clock that stands still while the
-machine does, and that nobody sets. Awake, it looks at the clock on the wall, and posts a claim for each
-row that is due to the journal. When the claim is on disk, and only then, the firing is made: it is
-published, and an action begins in a task and a flight of its own.
+Theory of operation. The rows are the truth; nothing of a reminder is kept in memory, but which are due in
+so long (`Spans`). One task sleeps until the next one is due, and a minute at most, since it sleeps by a
+clock that stands still while the machine does, and that nobody sets. Awake, it looks at the clock on the
+wall, and posts a claim for each row that is due to the journal. When the claim is on disk, and only then,
+the firing is made: it is published, and an action begins in a task and a flight of its own.
 
 Rules.
 - What is claimed is never claimed again (see `Book`): a crash anywhere loses and doubles nothing.
@@ -38,6 +38,7 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.reminders.book import Book, Claim, State
+from apexbridge_trio.reminders.spans import Spans
 from apexbridge_trio.store import Notice, ReminderRecord, ReminderRows, RunRecord, Store
 
 # The wall clock may be set, or the machine may sleep: libraries.md §6.
@@ -103,6 +104,7 @@ class Reminders:
         self._turns: trio.Nursery | None = None
         self._seen = (now(), 0.0)
         self._clock = clock
+        self._spans = Spans(clock, self._shift)
         # What is to come is reckoned anew at the start, once the clock can be gone by.
         self._is_held = True
 
@@ -143,7 +145,12 @@ class Reminders:
         """
         if self._clock is not None and self._clock.look() == "impossible":
             raise ClockWrong("The hub's clock is wrong; set it, and then the reminder.", retry_after_s=LOOK_S)
-        await self._journal.post(partial(self._book.add, record), self._tell).wait()
+        self._spans.add(record)
+        try:
+            await self._journal.post(partial(self._book.add, record), self._tell).wait()
+        except ApexError:
+            self._spans.drop(record.id)
+            raise
 
     async def remove(self, reminder_id: str) -> bool:
         """Forget a reminder, on disk when this returns; False if it was not there.
@@ -151,6 +158,7 @@ class Reminders:
         Raises:
             StoreUnusable: It could not be written.
         """
+        self._spans.drop(reminder_id)
         return await self._journal.post(partial(self._book.remove, reminder_id), self._tell).wait()
 
     def move(self, home: ZoneInfo) -> None:
@@ -182,6 +190,7 @@ class Reminders:
             self._is_held = True
             return LOOK_S
         try:
+            self._spans.follow()
             if self._was_put_back() or self._is_held:
                 await self._journal.post(self._book.reckon).wait()
                 self._is_held = False
@@ -195,6 +204,9 @@ class Reminders:
         left = next_ms / 1000 - self.now()
         # What is due and was not claimed has no room, or is faulty.
         return min(max(left, 0.0), LOOK_S) if left > 0 or is_moving else AGAIN_S
+
+    def _shift(self, ids: list[str], by_ms: int, failed: Callable[[Exception], None]) -> None:
+        self._journal.post(partial(self._book.shift, ids, by_ms), self._tell, failed=failed)
 
     def _was_put_back(self) -> bool:
         wall, steady = self.now(), trio.current_time()
@@ -245,6 +257,7 @@ class Reminders:
         """Make a firing whose claim is on disk."""
         if claim is None:
             return
+        self._spans.drop(claim.record.id)
         self.publish(_owner_of(claim.run), "reminder", _event(claim))
         if claim.notice is not None:
             self.notified(claim.notice)

@@ -91,7 +91,7 @@ def record_of(wanted: Wanted, owner: Principal, now: float, home: ZoneInfo) -> R
         tenant_id=owner.tenant_id,
         family_id=owner.family_id,
         text=wanted.text.strip(),
-        at_ms=None if wanted.cron else int(due * 1000),
+        at_ms=int(due * 1000) if wanted.at else None,
         cron=wanted.cron,
         timezone=wanted.timezone or "",
         missed=wanted.missed,

@@ -17,7 +17,7 @@ class ReminderRecord(Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_ms: When it is due, once; milliseconds since the epoch, as are the others.
-        cron: When it is due, again and again; one of the two is None.
+        cron: When it is due, again and again. Where both are None it is due a while after it was set.
         timezone: Of `cron`; empty: the home's, whichever that is.
         missed: What becomes of a firing whose time passed without the hub.
         kind: What it does.
@@ -128,6 +128,14 @@ class ReminderRows:
     def recurring(self, after_ms: int) -> list[ReminderRecord]:
         """Return those with a cron line that are next due after a time."""
         return self._all("cron IS NOT NULL AND next_ms > ?", after_ms)
+
+    def shift(self, ids: Sequence[str], by_ms: int) -> None:
+        """Have those that are still to come due so much later."""
+        self._store.execute(
+            "UPDATE reminders SET next_ms = max(next_ms + ?, 0)"
+            " WHERE id IN (SELECT value FROM json_each(?)) AND next_ms IS NOT NULL",
+            (by_ms, msgspec.json.encode(ids).decode()),
+        )
 
     def forget_ended(self, tenant_id: str, before_ms: int, most: int) -> None:
         """Forget a tenant's that ended before a time, and of the others all but the newest."""

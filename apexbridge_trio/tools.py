@@ -71,6 +71,10 @@ class Outcome(Struct, frozen=True):
         return {"role": "tool", "tool_call_id": self.call.id, "content": self.content}
 
 
+# The arguments are the model's, the words in them those of who asked.
+_ASKED: Final = frozenset({"invalid_arguments", "invalid_request", "in_the_past", "unclear"})
+
+
 class Toolbox:
     """All tools the hub can run, by name, and the texts that go into prompts, at one moment.
 
@@ -160,8 +164,8 @@ class Toolbox:
         return Outcome(call, "success", result if is_content(result) else encode(result).decode())
 
     def _note(self, tool: Tool, flight: Flight, fault: ApexError) -> None:
-        """Tell of a plugin's fault; of a node's its task does, and arguments are the model's."""
-        if tool.kind == "node" or fault.code == "invalid_arguments" or isinstance(fault, StoreUnusable):
+        """Tell of a plugin's fault; of a node's its task does, and what was asked for is no fault of it."""
+        if tool.kind == "node" or fault.code in _ASKED or isinstance(fault, StoreUnusable):
             return
         said = {"plugin": tool.plugin, "tool": tool.name, "what": "call", "code": fault.code}
         request_id = flight.path.partition("/")[0]

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from typing import Final
 
+from apexbridge_trio.errors import ToolFailed
+from apexbridge_trio.plugins.boundary import shown
+
 DIGITS: Final = {word: value for value, word in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 NEAR: Final = {
     "大前天": -3, "前天": -2, "昨天": -1, "昨日": -1, "今天": 0, "今日": 0, "今晚": 0, "今早": 0,
@@ -56,8 +59,13 @@ _ORDINAL = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 Days = tuple[date, date]
 
 
-class Unclear(ValueError):
-    """The words name no day, or no time."""
+class Unclear(ToolFailed):
+    """The words name no day, or no time; no plugin has failed, who said them can say it otherwise."""
+
+    code = "unclear"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message))
 
 
 def read_days(words: str, today: date) -> Days:

@@ -198,7 +198,7 @@ def test_what_the_words_mean(asked: Any, when: Any) -> None:
      {"every": "blue moon"}, {"every": "0 minutes"}, {"every": "90 minutes"}, {"every": "每两周"}, {"in": "5 minutes or so"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_refused(asked: Any) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(ToolFailed, match=r"\w"):
         REMINDER.when_of(asked, NOON)
 
 
@@ -233,7 +233,11 @@ async def test_a_chat_sets_lists_and_removes_and_others_see_nothing(
             "notify",
         )
         assert "整除一小时" in await turn("每7分钟提醒我喝水")
-        assert "请说明什么时候提醒" in await turn("提醒我喝水")
+        published = world.hub.events.published
+        said = await turn("提醒我喝水")
+        assert said == "没有办成：say when: in how long, or at what time / 请说明什么时候提醒"
+        assert " is past; it is now " in await turn("remind me on 2020-01-01 to pay the rent")
+        assert world.hub.events.published == published, "who was not clear is no plugin that failed"
 
 
 async def test_what_is_removed_is_what_was_meant(tmp_path: Path, autojump_clock: Any) -> None:

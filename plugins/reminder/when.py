@@ -1,7 +1,7 @@
 """When somebody wants to be reminded, in their words: an instant, a span, or a cron line."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from apexbridge_trio.plugins.dates import (
@@ -52,6 +52,7 @@ _DATES: Final = (
     r"(?:month on )?the (?P<day>\d{1,2})[a-z]{2}(?: of (?:every|each|the) month)?",
     r"year on (?P<month>[a-z]+) (?P<day>\d{1,2})(?:st|nd|rd|th)?",
 )
+_ANY_DAY: Final = date(2000, 1, 3)
 _TODAY: Final = frozenset({"today", "this", "今天", "今日"})
 _EVERY: Final = r"每个?隔?|(?:every|each|on)(?: |$)"
 _ENGLISH_DAY: Final = r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*"
@@ -112,9 +113,15 @@ def cron_of(every: str, at: str | None) -> str:
     """
     text, part = _parted(_plain(every))
     rest = re.sub(_EVERY, "", text, count=1)
-    moment = read_time(_clock(part, at or ""))
-    days = _days(_SAME.get(rest, rest))
-    return f"{moment.minute} {moment.hour} {days}" if days else _interval(every, _SAME.get(rest, rest))
+    rest = _SAME.get(rest, rest)
+    begins = read_moment(_ANY_DAY, _clock(part, at or ""))
+    if not (days := _days(rest)):
+        return _interval(every, rest)
+    if begins.date() != _ANY_DAY and days != DAYS["day"]:
+        raise Unclear(
+            f"{at!r} is between two days: say 00:00, or 23:59 / 午夜在两天之间，请说 00:00 或 23:59"
+        )
+    return f"{begins.minute} {begins.hour} {days}"
 
 
 def _days(rest: str) -> str:
@@ -147,9 +154,9 @@ def _interval(every: str, rest: str) -> str:
     raise Unclear(f"{every!r} does not fit into an hour or a day / 间隔须能整除一小时或一天")
 
 
-def _at(date: str, at: str, now: datetime) -> datetime:
+def _at(words: str, at: str, now: datetime) -> datetime:
     now = now.replace(tzinfo=None)
-    day, part = _parted(_plain(date).removeprefix("on "))
+    day, part = _parted(_plain(words).removeprefix("on "))
     clock = _clock(part, at)
     if day:
         return _on(day, clock, now)

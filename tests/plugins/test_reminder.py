@@ -163,6 +163,8 @@ async def test_what_is_said_is_understood(home: Home, said: str, tool: str, argu
         ({"every": "every weekday", "time": "8:30"}, {"cron": "30 8 * * 1-5"}),
         ({"every": "every evening", "time": "7"}, {"cron": "0 19 * * *"}),
         ({"every": "每晚", "time": "十点"}, {"cron": "0 22 * * *"}),
+        ({"every": "每天", "time": "晚上12点"}, {"cron": "0 0 * * *"}),
+        ({"every": "every friday", "time": "00:00"}, {"cron": "0 0 * * 5"}),
         ({"every": "每天", "time": "早上"}, {"cron": "0 8 * * *"}),
         ({"every": "every monday morning"}, {"cron": "0 8 * * 1"}),
         ({"every": "every Monday, Wednesday and Friday"}, {"cron": "0 9 * * 1,3,5"}),
@@ -195,7 +197,7 @@ def test_what_the_words_mean(asked: Any, when: Any) -> None:
 @pytest.mark.parametrize(
     "asked",
     [{}, {"in": "soon"}, {"in": "x minutes"}, {"in": "5 parsecs"}, {"every": "7 minutes"}, {"every": "5 days"},
-     {"every": "blue moon"}, {"every": "0 minutes"}, {"every": "90 minutes"}, {"every": "每两周"}, {"in": "5 minutes or so"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
+     {"every": "blue moon"}, {"every": "0 minutes"}, {"every": "90 minutes"}, {"every": "every friday", "time": "midnight"}, {"every": "工作日", "time": "晚上12点"}, {"every": "每两周"}, {"in": "5 minutes or so"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_refused(asked: Any) -> None:
     with pytest.raises(ToolFailed, match=r"\w"):

@@ -21,10 +21,12 @@ def open_fds() -> dict[str, str]:
 
 def children() -> set[int]:
     """Pids of this process's children, zombies among them."""
-    pids = set()
-    for path in Path("/proc/self/task").glob("*/children"):
-        pids |= {int(pid) for pid in path.read_text("ascii").split()}
-    return pids
+    while True:
+        try:
+            found = [path.read_text("ascii") for path in Path("/proc/self/task").glob("*/children")]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread has ended in between, and another one has its children now
+        return {int(pid) for text in found for pid in text.split()}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.openings import Opening, Openings
+from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.openai import encode_error
 
 # Where the server says how the client's leaving is heard of.
@@ -22,6 +23,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"})
 
 log = get_logger("request")
 
@@ -70,6 +73,13 @@ class Arrival(Struct):
         return cls(scope, request_id, _is_local(scope), send, openings.new())
 
     @property
+    def whose(self) -> Principal | None:
+        """Whose the lines about it are; an administrator's path may name what is another tenant's."""
+        who = self.principal
+        is_own = who is not None and ("admin" not in who.scopes or self.scope["path"] in CHAT_PATHS)
+        return who if is_own else None
+
+    @property
     def address(self) -> str:
         """Where the peer is; that of a proxy, if there is one between."""
         return str((self.scope.get("client") or ("unknown",))[0])
@@ -111,7 +121,8 @@ def boundary(arrival: Arrival) -> Iterator[None]:
     except ApexError:
         raise
     except Exception as defect:
-        log.error("request failed", request_id=arrival.request_id, exc_info=defect)
+        with doing(arrival.whose, arrival.request_id):
+            log.error("request failed", request_id=arrival.request_id, exc_info=defect)
         raise InternalFault("The hub failed at this; its log says how.") from None
 
 

@@ -5,8 +5,8 @@ from typing import Final
 import trio
 
 from apexbridge_trio.measures import Measures
-from apexbridge_trio.web.arrival import Arrival
-from apexbridge_trio.web.guards import CHAT_PATHS, ROUTES, is_below
+from apexbridge_trio.web.arrival import CHAT_PATHS, Arrival
+from apexbridge_trio.web.guards import ROUTES, is_below
 
 CHAT: Final = "/v1/chat/completions"
 _CHANNELS: Final = {"client": "client", "distributed-server": "node", "log": "log", "VCPlog": "log"}

@@ -7,18 +7,17 @@ import trio
 
 from apexbridge_trio.errors import ApexError, KeyEnded
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.identity import Principal
 from apexbridge_trio.links import POLICY
 from apexbridge_trio.log import bind, get_logger
 from apexbridge_trio.origin import doing
 from apexbridge_trio.tracing import came_with
 from apexbridge_trio.web.api import build_api
-from apexbridge_trio.web.arrival import Arrival, ASGIApp, Receive, Scope, Send, boundary, header
+from apexbridge_trio.web.arrival import CHAT_PATHS, Arrival, ASGIApp, Receive, Scope, Send, boundary, header
 from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
 from apexbridge_trio.web.counting import channel_of, count, outcome_of
 from apexbridge_trio.web.events import EVENTS, events
-from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, admit, is_below
+from apexbridge_trio.web.guards import CALLBACKS, admit, is_below
 from apexbridge_trio.web.logs import LOGS, logs
 from apexbridge_trio.web.reading import narrowed
 from apexbridge_trio.web.sockets import channel
@@ -51,7 +50,7 @@ class Front:
                 await self._serve(arrival, scope, receive, send)
         finally:
             count(self._hub.measures, arrival)
-            with doing(_whose(arrival), arrival.request_id):
+            with doing(arrival.whose, arrival.request_id):
                 _write_line(arrival)
 
     async def _serve(self, arrival: Arrival, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,13 +98,6 @@ def _as_http(send: Send) -> Send:
         await send(message | {"type": f"websocket.{message['type']}"})
 
     return send_as_http
-
-
-def _whose(arrival: Arrival) -> Principal | None:
-    """Say whose a request's line is; an administrator's path may name what is another tenant's."""
-    who = arrival.principal
-    is_own = who is not None and ("admin" not in who.scopes or arrival.scope["path"] in CHAT_PATHS)
-    return who if is_own else None
 
 
 def _write_line(arrival: Arrival) -> None:

@@ -17,8 +17,6 @@ from apexbridge_trio.redaction import redact
 from apexbridge_trio.web.arrival import Arrival, header
 from apexbridge_trio.web.door import identified, kind_of, take
 
-CHAT_PATHS: Final = frozenset({"/v1/chat/completions", "/v1/chatvcp/completions"})
-
 # Results of plugins come with a token, a key or a signature of their own: `callback` looks at them.
 CALLBACKS: Final = "/plugin-callback"
 

@@ -66,6 +66,24 @@ async def test_the_end_of_a_background_chat_is_told_to_whose_it_is(tmp_path, aut
             assert any(line.startswith("background chat ended") for line in said) is is_theirs
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_defect_in_a_chat_is_told_to_whose_it_is(tmp_path, autojump_clock, monkeypatch, stream):
+    async with open_world(tmp_path) as world:
+
+        async def broken(model_id):
+            raise RuntimeError("a detail")
+
+        monkeypatch.setattr(world.hub.models, "find", broken)
+        chat = f"Authorization: Bearer {key_for(world, 'chat')}"
+        assert (await world.chat(say("x", requestId="r1", stream=stream), chat)).status == 500
+        for tenant, is_theirs in [("default", True), ("other", False)]:
+            key = f"Authorization: Bearer {key_for(world, 'logs', tenant=tenant)}"
+            reply = await world.ask("GET", "/v1/logs?follow=false&level=error", None, key)
+            told = [frame["data"] for frame in frames(reply.body)]
+            assert [line["requestId"] for line in told] == ["r1"] * is_theirs
+            assert not is_theirs or "RuntimeError: a detail" in told[0]["content"]
+
+
 async def test_who_may_not_is_told_so(tmp_path, autojump_clock):
     async with open_world(tmp_path) as world:
         key = f"Authorization: Bearer {key_for(world, 'logs')}"

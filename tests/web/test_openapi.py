@@ -5,9 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from apexbridge_trio.web.api import build_api
+from apexbridge_trio.web.arrival import CHAT_PATHS
 from apexbridge_trio.web.counting import route_of
 from apexbridge_trio.web.events import EVENTS
-from apexbridge_trio.web.guards import CALLBACKS, CHAT_PATHS, scopes_of
+from apexbridge_trio.web.guards import CALLBACKS, scopes_of
 from apexbridge_trio.web.logs import LOGS
 from apexbridge_trio.web.openapi import OPERATIONS, document
 from tests.harness.world import open_world

@@ -15,6 +15,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.openings import Opening, Openings
 from apexbridge_trio.origin import doing
 from apexbridge_trio.protocol.openai import encode_error
+from apexbridge_trio.web.crossing import shown_to
 
 # Where the server says how the client's leaving is heard of.
 _PEER: Final = "apexbridge.peer"
@@ -89,7 +90,8 @@ class Arrival(Struct):
         if message["type"] == "http.response.start":
             self.status = message["status"]
             named = (b"x-request-id", self.request_id.encode())
-            message["headers"] = [*message.get("headers", ()), named, *self.limited]
+            crossing = shown_to(self.scope)
+            message["headers"] = [*message.get("headers", ()), named, *self.limited, *crossing]
         elif message["type"] == "http.response.body":
             self.bytes_sent += len(message.get("body", b""))
             self.first_byte = self.first_byte or trio.current_time()
@@ -102,6 +104,11 @@ class Arrival(Struct):
             {"type": "http.response.start", "status": status, "headers": common + (headers or [])}
         )
         await self.send({"type": "http.response.body", "body": body})
+
+    async def say(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send a reply without a body."""
+        await self.send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def refuse(self, error: ApexError) -> None:
         """Send an error in the one envelope."""

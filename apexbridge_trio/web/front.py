@@ -16,6 +16,7 @@ from apexbridge_trio.web.arrival import CHAT_PATHS, Arrival, ASGIApp, Receive, S
 from apexbridge_trio.web.callback import callback
 from apexbridge_trio.web.chat import chat
 from apexbridge_trio.web.counting import channel_of, count, outcome_of
+from apexbridge_trio.web.crossing import ALLOWED, is_preflight
 from apexbridge_trio.web.events import EVENTS, events
 from apexbridge_trio.web.guards import CALLBACKS, admit, is_below
 from apexbridge_trio.web.logs import LOGS, logs
@@ -59,6 +60,9 @@ class Front:
                 if scope["type"] == "websocket":
                     with self._hub.measures.socket(channel_of(scope["path"])):
                         await channel(self._hub, arrival, receive, send)
+                    return
+                if is_preflight(scope):
+                    await arrival.say(204, ALLOWED)
                     return
                 hub = self._hub.pinned()
                 arrival.principal = admit(hub, arrival)

@@ -256,6 +256,43 @@ async def test_a_page_of_another_site_is_told_no_details(state, autojump_clock, 
         assert "dependencies" not in (await world.ask("GET", "/health", None, header)).json
 
 
+PAGE = "Origin: https://chat.example"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/tasks", "/plugin-callback/a/b"])
+async def test_a_browser_is_told_what_a_page_of_another_site_may(state, autojump_clock, path, address):
+    async with open_world(state, auth={"loopback": "none"}) as world, world.client(address) as client:
+        asked = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization,x-a"]
+        reply = await client.ask("OPTIONS", path, None, PAGE, *asked)
+        assert (reply.status, reply.body) == (204, b"")
+        assert reply.headers["access-control-allow-origin"] == "*"
+        assert "post" in reply.headers["access-control-allow-methods"]
+        assert reply.headers["access-control-allow-headers"] == "authorization, *"
+        assert "access-control-allow-credentials" not in reply.headers
+        assert (await client.ask("GET", "/health/live")).status == 200
+
+
+async def test_a_page_of_another_site_reads_only_with_a_key(state, autojump_clock):
+    async with open_world(state) as world:
+        key, shown = bearer(world, "chat"), "access-control-allow-origin"
+        for stream in (False, True):
+            reply = await world.chat(say("x", "hello", stream=stream), key, PAGE)
+            assert (reply.status, reply.headers[shown]) == (200, "*")
+        for path, headers, status in [
+            ("/v1/models", (key, PAGE), 200),
+            ("/v1/models", ("Authorization: Bearer no", PAGE), 401),
+            ("/v1/keys", (key, PAGE), 403),
+            ("/v1/nothing", (key, PAGE), 404),
+        ]:
+            reply = await world.ask("GET", path, None, *headers)
+            assert (reply.status, reply.headers[shown]) == (status, "*")
+        for headers in [(PAGE,), (key,), ()]:
+            assert shown not in (await world.ask("GET", "/v1/models", None, *headers)).headers
+            assert shown not in (await world.ask("GET", "/health", None, *headers)).headers
+        assert (await world.chat(say("x", "hello"), PAGE)).status == 403
+
+
 async def test_request_ids_are_kept_if_they_are_sane(state, autojump_clock):
     async with open_world(state) as world:
         assert (await world.ask("GET", "/health", None, "X-Request-Id: mine-1")).headers[

@@ -44,11 +44,13 @@ async def stop_task(
         TaskSettled: It has ended already.
     """
     record = rooms.pendings.find(task_id, principal)
-    path = rooms.nodes.path_of(task_id, principal)
-    if record is not None:
-        path = rooms.pendings.path_of(record) or task_id
     try:
-        return await rooms.flights.interrupt(path, principal, reason).receipt(wait_s)
+        if record is None:
+            stop = rooms.flights.interrupt_task(task_id, principal, reason)
+        else:
+            path = rooms.pendings.path_of(record) or task_id
+            stop = rooms.flights.interrupt(path, principal, reason)
+        return await stop.receipt(wait_s)
     except NotFound:
         if record is None:
             raise _missing(rooms, task_id, principal) from None

@@ -206,7 +206,8 @@ async def test_the_tree_is_told_with_all_below(autojump_clock):
     flights = Flights()
     with flights.open("req_1", "chat", ANNE, timeout_s=10) as flight:
         await trio.sleep(1)
-        with flight.child("round1/agenda", "plugin"), flight.child("round1/agenda", "plugin"):
+        with flight.child("round1/agenda", "plugin") as first, flight.child("round1/agenda", "plugin"):
+            first.remarks["progress"] = 0.5
             entry = tree_entry(flight)
     assert (entry["id"], entry["kind"], entry["ageMs"], entry["deadlineInMs"], entry["tenantId"]) == (
         "req_1",
@@ -216,6 +217,7 @@ async def test_the_tree_is_told_with_all_below(autojump_clock):
         "a",
     )
     assert [child["id"] for child in entry["children"]] == ["req_1/round1/agenda", "req_1/round1/agenda~2"]
+    assert entry["children"][0]["progress"] == 0.5
     with flights.open("free", "chat", ANNE) as flight:
         assert tree_entry(flight)["deadlineInMs"] is None
 

@@ -51,7 +51,10 @@ class Flight:
         # Set by who ends the work elsewhere and could not hear that it did: the block was left, the
         # work may go on, and no receipt may say otherwise.
         self.is_unconfirmed = False
-        # What only this kind of work can say of its end; it is added to its branch of the receipt.
+        # The task that it is, if it is one: it can be stopped by that id too.
+        self.task_id = ""
+        # What only this kind of work can say of itself and its end; it is added to its branch of the tree
+        # and of the receipt.
         self.remarks: dict[str, Any] = {}
         # What it is about, for who watches; the names are OpenTelemetry's where it has one. No
         # content of a chat, and no key.
@@ -162,7 +165,7 @@ def tree_entry(flight: Flight) -> dict[str, Any]:
     """Write a flight and all below it as ``GET /v1/requests`` shows them."""
     now = trio.current_time()
     left = flight.deadline - now
-    return {
+    return flight.remarks | {
         "id": flight.path,
         "kind": flight.kind,
         "name": flight.name,

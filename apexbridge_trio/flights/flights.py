@@ -135,6 +135,18 @@ class Flights:
             raise
         return self.stop(flight, reason)
 
+    def interrupt_task(self, task_id: str, principal: Principal, reason: str = "") -> Stop:
+        """Stop what is done for a task, as `interrupt` stops what is at a path.
+
+        Raises:
+            NotFound: Unknown, finished on its own, or of someone else.
+        """
+        stopped = (stop.flight for stops in self._stops.values() for stop in stops.values())
+        for flight in (*self.all(), *stopped):
+            if flight.task_id == task_id and principal.may_see(flight.owner):
+                return self.stop(flight, reason)
+        raise NotFound(f"Nothing is done for a task {task_id}.")
+
     def interrupt_of(self, principal_id: str, reason: str) -> list[Stop]:
         """Stop all that somebody has in flight, also what would survive this hub."""
         return [self.stop(one, reason) for one in list(self._roots.values()) if one.owner.id == principal_id]

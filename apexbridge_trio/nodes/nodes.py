@@ -160,13 +160,6 @@ class Nodes:
         record = task.record if task is not None else self.rows.task(task_id)
         return record if record is not None and principal.may_see(owner_of(record)) else None
 
-    def path_of(self, task_id: str, principal: Principal) -> str:
-        """Return where a task is in the live tree; the id itself if it is no living one that one may see."""
-        task = self.tasks.live(task_id)
-        if task is None or task.flight is None or not principal.may_see(task.owner):
-            return task_id
-        return task.flight.path
-
     def sweep(self) -> None:
         """Forget what is over: absences, what was never confirmed, and tasks that ended long ago.
 

@@ -1,6 +1,6 @@
 """What a node's result means: a legacy handler says its failures inside of a success."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -8,6 +8,9 @@ from msgspec import Struct
 from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.frames import TaskResult
 from apexbridge_trio.protocol.openai import encode
+
+# What a node says of a fault beside its message; more is a result, and none of a fault.
+MOST_DETAIL_BYTES: Final = 16 * 1024
 
 
 class Delegation(Struct, rename="camel"):
@@ -78,12 +81,17 @@ def _inside(output: bytes) -> _Inside:
 def _fault(said: Any) -> dict[str, Any]:
     match said:
         case {"message": str(message)}:
-            return {"code": str(said.get("code") or "tool_failed"), "message": message}
+            return {"code": str(said.get("code") or "tool_failed"), "message": message, **_details(said)}
         case str() if said:
             return {"code": "tool_failed", "message": said}
         case None | "":
             return {"code": "tool_failed", "message": "The node gave no reason."}
     return {"code": "tool_failed", "message": encode(said).decode()}
+
+
+def _details(said: dict[str, Any]) -> dict[str, Any]:
+    details = said.get("details")
+    return {} if details is None or len(encode(details)) > MOST_DETAIL_BYTES else {"details": details}
 
 
 def _delegations(said: Any) -> tuple[Delegation, ...]:

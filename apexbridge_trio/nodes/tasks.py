@@ -15,7 +15,7 @@ import trio
 
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import ApexError, Overloaded, StoreUnusable
-from apexbridge_trio.flights import Flight
+from apexbridge_trio.flights import Flight, Stop
 from apexbridge_trio.journal import Entry
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.book import TaskBook, fault
@@ -130,7 +130,7 @@ class NodeTasks:
             NoNode: None could take it, and none may come back.
             StoreUnusable: The disk failed.
         """
-        task.flight = flight
+        task.flight, flight.task_id = flight, task.id
         failure: ApexError | None = None
         try:
             async with trio.open_nursery() as task.nursery:
@@ -274,14 +274,15 @@ class NodeTasks:
         return None
 
     def _stop(self, task: NodeTask, flight: Flight) -> Entry[None] | None:
-        is_stopped = any(above.stop for above in flight.lineage())
-        is_late = not is_stopped and trio.current_time() >= min(task.deadline, flight.deadline)
-        self._cancel_on_node(task, "interrupted" if is_stopped else "nobody waits for it any more")
+        stop = next((above.stop for above in flight.lineage() if above.stop), None)
+        is_late = stop is None and trio.current_time() >= min(task.deadline, flight.deadline)
+        why = _why(stop)
+        self._cancel_on_node(task, why)
         if is_late:
             entry = self._book.end(task, "timed_out", error=fault("timeout", "Its time was over."))
         else:
-            entry = self._book.end(task, "interrupted", error=fault("interrupted", "It was interrupted."))
-        return entry if is_stopped else None
+            entry = self._book.end(task, "interrupted", error=fault("interrupted", f"It was stopped: {why}."))
+        return entry if stop is not None else None
 
     def _cancel_on_node(self, task: NodeTask, reason: str) -> None:
         """Tell the node to stop; the task holds its slot until the node has said that it did."""
@@ -298,6 +299,12 @@ class NodeTasks:
         self._queue.discard(task)
         self._book.live.pop(task.id, None)
         self._queue.release(task)
+
+
+def _why(stop: Stop | None) -> str:
+    if stop is None:
+        return "nobody waits for it any more"
+    return f"interrupted: {stop.reason}" if stop.reason else "interrupted"
 
 
 async def _written(entry: Entry[None]) -> None:

@@ -148,7 +148,7 @@ def result_of(record: NodeTaskRecord, most_bytes: int) -> Any:
 
 def fault_of(record: NodeTaskRecord) -> ToolFailed:
     """Return why a task has not succeeded."""
-    said: dict[str, str] = msgspec.json.decode(record.error or '{"code": "tool_failed", "message": ""}')
+    said: dict[str, Any] = msgspec.json.decode(record.error or '{"code": "tool_failed", "message": ""}')
     message, code = said["message"], said["code"]
     match record.state:
         case "timed_out":

@@ -232,6 +232,23 @@ class TestTasks:
             assert state_of(world, task_id) == "interrupted"
             assert (await admin.ask("DELETE", "/v1/tasks/task_none")).status == 404
 
+    async def test_why_one_failed_is_told_as_its_node_said_it(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path) as world, joined(world) as node:
+            admin = Admin(world)
+            for details, kept in (({"at": "line 3"}, {"at": "line 3"}), ("x" * 20_000, None)):
+                task_id = await admin.create()
+                error = {"code": "enoent", "message": "no such file", "details": details}
+                await node.answer((await node.task()).task_id, None, success=False, error=error)
+                await node.hear(TaskResultAck)
+                told = (await admin.ask("GET", f"/v1/tasks/{task_id}")).json["error"]
+                assert (told["code"], told["message"], told.get("details")) == (
+                    "enoent",
+                    "no such file",
+                    kept,
+                )
+
     async def test_one_that_has_ended_is_tried_again(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path) as world, joined(world) as node:
             admin = Admin(world)

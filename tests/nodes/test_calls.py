@@ -232,11 +232,34 @@ class TestStops:
         async with open_world(tmp_path) as world, joined(world) as node, trio.open_nursery() as nursery:
             async with asked(world) as client:
                 task = await node.task()
-                body = {"taskId": task.task_id}
+                body = {"taskId": task.task_id, "reason": "enough"}
                 nursery.start_soon(world.ask, "POST", "/v1/interrupt", body)
-                await node.cancelled()
+                assert "enough" in (await node.cancelled()).reason
                 await node.confirm(task.task_id)
                 assert (await client.reply()).status == 200
+            record = world.hub.nodes.rows.task(task.task_id)
+            assert record is not None
+            assert "enough" in (record.error or "")
+
+    async def test_a_second_interrupt_by_the_tasks_id_joins_the_first(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path) as world, joined(world) as node, asked(world) as client:
+            task = await node.task()
+
+            async def stop(**fields: Any) -> Reply:
+                return await world.ask("POST", "/v1/interrupt", {"taskId": task.task_id, **fields})
+
+            first = (await stop(waitS=1)).json
+            assert (first["state"], first["tookMs"]) == ("stopping", 1000)
+            # Its end is on disk by now, and its node has not said a word.
+            assert state_of(world, task.task_id) == "interrupted"
+            assert (await stop(waitS=0)).json["notStopped"] == first["notStopped"]
+            await node.confirm(task.task_id)
+            last = (await stop()).json
+            assert (last["state"], last["branches"][0]["path"]) == ("stopped", first["notStopped"][0])
+            assert (await client.reply()).status == 200
+            assert (await stop()).json == last
 
     async def test_a_client_that_leaves_stops_its_task(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path) as world, joined(world) as node:

@@ -166,6 +166,13 @@ class VersionUnsupported(BadRequest):
     code = "http_version_not_supported"
 
 
+class SocketVersionUnsupported(BadRequest):
+    """The WebSocket is of another version; the reply names the one there is (RFC 6455, 4.2.2)."""
+
+    status = 426
+    code = "websocket_version_not_supported"
+
+
 class UnsupportedMedia(BadRequest):
     """The body is in a form or an encoding that the hub does not read."""
 

@@ -106,6 +106,25 @@ class TestOneConnectionsFaultIsItsOwn:
             assert reply.json["error"]["type"] == "invalid_request_error"
             await served.lives()
 
+    @pytest.mark.parametrize("version", ["8", "14", "13, 8", "x"])
+    async def test_another_version_of_websocket_is_told_the_one_there_is(self, version: str) -> None:
+        headers = [line for line in UPGRADE if not line.startswith("Sec-WebSocket-Version")]
+        async with serving(Paths()) as served, served.peer() as peer:
+            reply = await peer.get("/ws", *headers, f"Sec-WebSocket-Version: {version}")
+            assert (reply.status, reply.headers["sec-websocket-version"]) == (426, "13")
+            assert reply.headers["upgrade"] == "websocket"
+            assert reply.json["error"]["code"] == "websocket_version_not_supported"
+            await served.lives()
+
+    @pytest.mark.parametrize("missing", ["Sec-WebSocket-Version", "Sec-WebSocket-Key"])
+    async def test_half_an_upgrade_is_told_what_one_is(self, missing: str) -> None:
+        headers = [line for line in UPGRADE if not line.startswith(missing)]
+        async with serving(Paths()) as served, served.peer() as peer:
+            reply = await peer.get("/ws", *headers)
+            assert reply.status == 400
+            assert missing in reply.json["error"]["message"]
+            await served.lives()
+
     async def test_h2c_is_no_upgrade(self) -> None:
         async with serving(Paths()) as served, served.peer() as peer:
             h2c = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")

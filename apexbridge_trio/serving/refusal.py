@@ -15,6 +15,7 @@ from apexbridge_trio.errors import (
     HubFull,
     InternalFault,
     RequestStalled,
+    SocketVersionUnsupported,
     VersionUnsupported,
 )
 from apexbridge_trio.ids import is_sane, new_id
@@ -22,6 +23,8 @@ from apexbridge_trio.protocol.openai import encode_error
 
 Headers = list[tuple[bytes, bytes]]
 
+# RFC 6455; there has been no other since.
+SOCKET_VERSION: Final = b"13"
 FULL: Final = HubFull("The hub serves as many connections as it may; try again soon.", retry_after_s=1)
 STALLED: Final = RequestStalled("The request did not arrive in time.")
 TOO_LARGE: Final = BodyTooLarge("The body is over the limit.")
@@ -57,6 +60,8 @@ def refusal(error: ApexError, asked_id: str) -> tuple[Headers, bytes]:
     ]
     if not error.should_retry:
         headers.append((b"x-should-retry", b"false"))
+    if isinstance(error, SocketVersionUnsupported):
+        headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", SOCKET_VERSION)]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     return headers, body

@@ -13,9 +13,9 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.errors import BadRequest, SocketVersionUnsupported
 from apexbridge_trio.serving.phase import Phase
-from apexbridge_trio.serving.refusal import of_status
+from apexbridge_trio.serving.refusal import SOCKET_VERSION, of_status
 
 if TYPE_CHECKING:
     from apexbridge_trio.serving.call import Calls
@@ -34,6 +34,9 @@ EXTENSION: Final = "apexbridge.socket"
 SILENT_INTERVALS: Final = 2.5
 # Answers to pings that wait for a peer that does not read; RFC 6455 5.5.3 lets a later one do.
 OWED_PONGS: Final = 64
+_MALFORMED: Final = BadRequest(
+    "An upgrade is HTTP/1.1 with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.", code="malformed_request"
+)
 _UPGRADE_HEADERS: Final = (b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol")
 
 
@@ -243,7 +246,9 @@ class SocketStream(WSStream):
         await self.send(events.StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:
-        await self._protocol.refuse(of_status(status_code))
+        await self._protocol.refuse(
+            _MALFORMED if status_code == BadRequest.status else of_status(status_code)
+        )
 
 
 def _nobody() -> None:
@@ -270,6 +275,8 @@ def _fault_of(request: events.Request) -> BadRequest | None:
     for name, value in request.headers:
         if name in _UPGRADE_HEADERS and not value.isascii():
             return BadRequest(f"{name.decode().title()} holds bytes that are not ASCII.")
+        if name == b"sec-websocket-version" and value.strip() != SOCKET_VERSION:
+            return SocketVersionUnsupported("The hub speaks WebSocket version 13.")
         if name in {b"transfer-encoding", b"content-length"}:
             return BadRequest("An upgrade to WebSocket has no body.")
     return None

@@ -66,8 +66,30 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
 _IN_HEAD = frozenset({"timestamp", "level", "event", "exception"})
 _NEEDS_QUOTES = re.compile(r'[\s"=]')
+# In lower case: nodes and plugins name their fields as they like.
 _SECRET_FIELDS = frozenset(
-    {"authorization", "proxy-authorization", "x-api-key", "api_key", "cookie", "set-cookie"}
+    [
+        "authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "api_key",
+        "api-key",
+        "apikey",
+        "cookie",
+        "set-cookie",
+        "password",
+        "passwd",
+        "secret",
+        "client_secret",
+        "clientsecret",
+        "token",
+        "access_token",
+        "accesstoken",
+        "refresh_token",
+        "refreshtoken",
+        "private_key",
+        "privatekey",
+    ]
 )
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
@@ -217,6 +239,11 @@ def _plain(value: object, *, depth: int) -> Any:
         if isinstance(value, list | tuple | set | frozenset):
             return [_plain(item, depth=depth + 1) for item in value]
     return _text(str(value))
+
+
+def plain(value: object) -> Any:
+    """Return a value as the sink writes it: redacted, and masked where a name stands for a secret."""
+    return _plain(value, depth=0)
 
 
 def _field(name: str, value: object, *, depth: int) -> Any:

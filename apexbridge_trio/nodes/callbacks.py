@@ -104,9 +104,8 @@ class Callbacks:
             word = await self.forward(link.principal, callback)
         except ApexError as fault:
             word = fault.message
-        log.info(
-            "a callback was passed on", connection=link.connection_id, plugin=callback.plugin, taken=word
-        )
+        node_id = link.node.id if link.node else None
+        log.info("a callback was passed on", node=node_id, plugin=callback.plugin, taken=word)
 
 
 def _verdict_of_ended(record: NodeTaskRecord, outcome: Outcome) -> Verdict:

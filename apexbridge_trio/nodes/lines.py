@@ -6,7 +6,7 @@ from typing import Any, Final
 import trio
 
 from apexbridge_trio.limits import Rate
-from apexbridge_trio.log import Level, get_logger
+from apexbridge_trio.log import Level, get_logger, plain
 from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.origin import doing
@@ -74,7 +74,8 @@ def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
-    return _cut(value if isinstance(value, str) else encode(value).decode(), MOST_FIELD_CHARS)
+    # Masked as long as it has names: of a text the sink knows none.
+    return _cut(value if isinstance(value, str) else encode(plain(value)).decode(), MOST_FIELD_CHARS)
 
 
 def _cut(text: str, most: int) -> str:

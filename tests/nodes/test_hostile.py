@@ -173,6 +173,20 @@ async def test_a_log_that_is_a_flood_is_not_written(
         assert "secret-of-mine" not in said.err + said.out
 
 
+async def test_secrets_in_the_fields_of_a_line_are_masked_however_deep(
+    tmp_path: Path, autojump_clock: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        nested = {"request": {"headers": {"Authorization": "hunter2"}, "body": [{"refreshToken": "hunter2"}]}}
+        await node.tell(NodeLog("it failed", fields={"password": "hunter2", "tokens": 7, **nested}))
+        await node.answer("task_none", 1)
+        await node.hear(TaskResultAck)
+    said = capsys.readouterr()
+    assert "it failed" in said.err
+    assert "tokens" in said.err
+    assert "hunter2" not in said.err + said.out
+
+
 async def test_a_binary_frame_is_read_as_text(tmp_path: Path, autojump_clock: object) -> None:
     async with open_world(tmp_path) as world, joined(world) as node:
         await node.stream.send_all(node.ws.send(BytesMessage(b'{"type":"heartbeat","data":{}}')))

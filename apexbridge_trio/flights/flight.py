@@ -51,6 +51,8 @@ class Flight:
         # Set by who ends the work elsewhere and could not hear that it did: the block was left, the
         # work may go on, and no receipt may say otherwise.
         self.is_unconfirmed = False
+        # When who does the work will end it, in Trio time, if that is sooner than the scopes say.
+        self.due = math.inf
         # The task that it is, if it is one: it can be stopped by that id too.
         self.task_id = ""
         # What only this kind of work can say of itself and its end; it is added to its branch of the tree
@@ -82,7 +84,7 @@ class Flight:
     def deadline(self) -> float:
         """The nearest deadline at or above this flight, in Trio time."""
         above = self.parent.deadline if self.parent else math.inf
-        return min(self.scope.deadline, above)
+        return min(self.scope.deadline, self.due, above)
 
     @property
     def state(self) -> str:

@@ -130,7 +130,7 @@ class NodeTasks:
             NoNode: None could take it, and none may come back.
             StoreUnusable: The disk failed.
         """
-        task.flight, flight.task_id = flight, task.id
+        task.flight, flight.task_id, flight.due = flight, task.id, task.deadline
         failure: ApexError | None = None
         try:
             async with trio.open_nursery() as task.nursery:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from apexbridge_trio.protocol.frames import Heartbeat, TaskResultAck
+from apexbridge_trio.protocol.frames import Heartbeat, HeartbeatAck, TaskProgress, TaskResultAck
 from tests.harness.node import connected, joined, key_for
 from tests.harness.wire import Reply
 from tests.harness.world import World, open_world
@@ -231,6 +231,20 @@ class TestTasks:
             assert [branch["kind"] for branch in replies[0].json["branches"]] == ["node"]
             assert state_of(world, task_id) == "interrupted"
             assert (await admin.ask("DELETE", "/v1/tasks/task_none")).status == 404
+
+    async def test_the_tree_shows_how_it_stands(self, tmp_path: Path, autojump_clock: object) -> None:
+        async with open_world(tmp_path) as world, joined(world) as node:
+            admin = Admin(world)
+            task_id = await admin.create(timeout=5000)
+            await node.task()
+            await trio.sleep(1)
+            await node.tell(TaskProgress(task_id, progress=0.5, message="half"))
+            await node.tell(Heartbeat())
+            await node.hear(HeartbeatAck)
+            (root,) = (await admin.ask("GET", "/v1/requests")).json
+            (branch,) = root["children"]
+            assert (branch["nodeId"], branch["progress"], branch["message"]) == ("attic", 0.5, "half")
+            assert 3500 < branch["deadlineInMs"] <= 4000
 
     async def test_why_one_failed_is_told_as_its_node_said_it(
         self, tmp_path: Path, autojump_clock: object

@@ -70,6 +70,11 @@ class Flight:
         """Stop this and everything below it; returns at once, and joins a stop that is under way."""
         return self._flights.stop(self, reason)
 
+    def confirm(self) -> None:
+        """Note that what went on elsewhere, as far as was known, has ended now."""
+        if self.is_unconfirmed:
+            self.is_unconfirmed, self.ended = False, trio.current_time()
+
     def child(self, name: str, kind: str, *, timeout_s: float = math.inf) -> "Flight":
         """Make a flight below this one; a name that is taken gets a number."""
         unique, number = name, 1

@@ -41,7 +41,7 @@ class Stop:
         """Say how it stands now, as the contract's receipt."""
         branches = [self._branch(flight) for flight in self._awaited if flight.parent is not None]
         left = [flight.path for flight in self._awaited if not flight.is_gone]
-        end = self.flight.ended or trio.current_time()
+        end = max(map(_end, self._awaited))
         return {
             "success": True,
             "status": "success",
@@ -62,7 +62,11 @@ class Stop:
         return "It came to its own end before it could be stopped."
 
     def _branch(self, flight: Flight) -> dict[str, Any]:
-        end = flight.ended or trio.current_time()
         state = "stopped" if flight.is_gone else "stopping"
-        ms = milliseconds(end - self.asked)
+        ms = milliseconds(_end(flight) - self.asked)
         return {"path": flight.path, "kind": flight.kind, "state": state, "ms": ms} | flight.remarks
+
+
+def _end(flight: Flight) -> float:
+    """Return when a flight was gone: now, as long as it is not."""
+    return flight.ended if flight.is_gone and flight.ended is not None else trio.current_time()

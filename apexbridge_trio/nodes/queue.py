@@ -90,6 +90,8 @@ class TaskQueue:
     def release(self, task: NodeTask) -> None:
         """Give a task's slot back: nothing of it runs on its node, as far as is known."""
         task.confirmed.set()
+        if task.flight is not None:
+            task.flight.confirm()
         node, task.node = task.node, None
         if node is not None and node.tasks.pop(task.id, None) is not None:
             self.offer(node)

@@ -198,8 +198,12 @@ class TestStops:
             assert (late["state"], late["notStopped"]) == ("stopping", ["r1/round1/echo"])
             # Until it says so, it holds its slot.
             assert task.task_id in next(iter(world.hub.nodes.registry)).tasks
+            await trio.sleep(20)
             await node.confirm(task.task_id)
             await settled(lambda: world.look() == QUIET)
+            last = (await interrupt(world, "r1", waitS=0)).json
+            assert (last["state"], last["notStopped"]) == ("stopped", [])
+            assert last["tookMs"] == last["branches"][-1]["ms"] >= 25_000
 
     async def test_a_result_is_a_confirmation_too(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path) as world, joined(world) as node, trio.open_nursery() as nursery:

@@ -31,6 +31,7 @@ class Node:
         away_since: Trio time at which its connection ended; None while it has one, or never had.
         tasks: What holds one of its slots: what it runs, and what it was told to stop and has not
             confirmed.
+        left: What it was told to stop when its connection ended, and had not confirmed; it holds no slot.
         ongoing: What goes on after a task's answer and was told to stop: set once the node says so.
         texts: What prompts may have of it, by name.
         suitors: Other connections that wait for this id.
@@ -47,6 +48,7 @@ class Node:
         self.is_ready = False
         self.away_since: float | None = None
         self.tasks: dict[str, NodeTask] = {}
+        self.left: dict[str, NodeTask] = {}
         self.ongoing: dict[str, trio.Event] = {}
         self.texts: dict[str, str] = {}
         self.suitors: list[tuple[NodeLink, NodeRegister]] = []

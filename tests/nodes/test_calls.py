@@ -12,6 +12,7 @@ import trio
 
 from apexbridge_trio.protocol.frames import (
     Heartbeat,
+    HeartbeatAck,
     NodeRegister,
     RegisterConfig,
     TaskAccepted,
@@ -204,6 +205,27 @@ class TestStops:
             last = (await interrupt(world, "r1", waitS=0)).json
             assert (last["state"], last["notStopped"]) == ("stopped", [])
             assert last["tookMs"] == last["branches"][-1]["ms"] >= 25_000
+
+    @pytest.mark.parametrize("is_running", [True, False])
+    async def test_a_node_that_was_lost_confirms_when_it_is_back(
+        self, is_running: bool, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path) as world:
+            key = key_for(world, "node")
+            async with joined(world, key=key) as node, asked(world, use(requestId="r1")):
+                task = await node.task()
+                assert (await interrupt(world, "r1", waitS=1)).json["state"] == "stopping"
+            await settled(lambda: world.look() == QUIET)
+            assert (await interrupt(world, "r1")).json["notStopped"] == ["r1/round1/echo"]
+            async with connected(world, key) as again:
+                said = await again.register(active_tasks=[task.task_id] if is_running else [])
+                if is_running:
+                    assert said.resume == {"keep": [], "cancel": [task.task_id]}
+                    assert (await interrupt(world, "r1")).json["state"] == "stopping"
+                    await again.confirm(task.task_id)
+                    await again.tell(Heartbeat())
+                    await again.hear(HeartbeatAck)
+                assert (await interrupt(world, "r1")).json["state"] == "stopped"
 
     async def test_a_result_is_a_confirmation_too(self, tmp_path: Path, autojump_clock: object) -> None:
         async with open_world(tmp_path) as world, joined(world) as node, trio.open_nursery() as nursery:

@@ -23,6 +23,7 @@ from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.belief import doubted_ms, note_belief
 from apexbridge_trio.clock import WallClock, since_boot
 from apexbridge_trio.config import Config, ConfigFile, Source
+from apexbridge_trio.daybook import DayBook
 from apexbridge_trio.events import Bounds, Events
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.hub import Hub
@@ -142,6 +143,9 @@ def open_hub(
         clock.believed = lambda: note_belief(store, audit, now())
         triggers = _triggers(ground, events, notices)
         limiter = Limiter(config.limits)
+        daybook = _daybook(
+            limiter, nodes, DayBook(journal, read=ground.store, written=ground.written, clock=ground.clock)
+        )
         keys, openings = Keys(store, now=now), Openings()
         switches = Switches(plugins, flights, audit, PluginRows(written))
         keyring = Keyring(keys, flights, openings, audit, journal, read=store, written=written, now=now)
@@ -162,6 +166,7 @@ def open_hub(
             triggers=triggers,
             keys=keys,
             limiter=limiter,
+            daybook=daybook,
             keyring=keyring,
             openings=openings,
             embedded=embedded,
@@ -302,6 +307,15 @@ def _triggers(ground: Ground, events: Events, notices: Notices) -> Triggers:
     )
     triggers.firings.clock = ground.clock
     return triggers
+
+
+def _daybook(limiter: Limiter, nodes: Nodes, daybook: DayBook) -> DayBook:
+    """Have the days of an earlier hub go on, and what is used noted."""
+    daybook.restore("key", limiter.tokens.of)
+    daybook.restore("node", lambda name: nodes.llm.tokens_of(name) if nodes.registry.get(name) else None)
+    limiter.spent = partial(daybook.note, "key")
+    nodes.llm.spent, nodes.llm.forgotten = partial(daybook.note, "node"), partial(daybook.forget, "node")
+    return daybook
 
 
 def callback_url(config: Config, address: str) -> str:

@@ -12,6 +12,7 @@
     ├─ plugins                   processes that go on after a pending answer, and what stays up
     ├─ reload                    SIGHUP reads the config again
     ├─ loop lag                  notes how late the loop is
+    ├─ daybook                   writes what was used of each day's tokens
     ├─ keyring                   notices keys that were revoked or have expired
     ├─ reminders                 looks at the clock on the wall; what they begin is below it
     ├─ triggers                  what lasts, and what they do, is below it
@@ -104,6 +105,7 @@ async def run_hub(
             services.start_soon(hub.measures.lag.run, name="loop lag")
             await services.start(hub.triggers.run, name="triggers")
             await services.start(hub.keyring.run, name="keyring")
+            await services.start(hub.daybook.run, name="daybook")
             async with trio.open_nursery() as serving:
                 await serving.start(_serve, hub, binds, sockets, drained, name="serving")
                 # The start waits for none of these, nor for what they import.

@@ -13,6 +13,7 @@ from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.chat import Turn
 from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Config
+from apexbridge_trio.daybook import DayBook
 from apexbridge_trio.errors import BadRequest
 from apexbridge_trio.events import Events
 from apexbridge_trio.flights import Flights
@@ -47,6 +48,7 @@ class Hub(Struct, frozen=True):
     Attributes:
         settings: The config that is in force, and how it changes.
         limiter: What each key may take; its limits are those of now.
+        daybook: What was used of each day's tokens, over restarts.
         clock: The one on the wall, and how far it is believed.
         journal: The one writer; its `trouble` says why nothing can be written now.
         started: Trio time at which the hub was composed, seconds.
@@ -71,6 +73,7 @@ class Hub(Struct, frozen=True):
     triggers: Triggers
     keys: Keys
     limiter: Limiter
+    daybook: DayBook
     keyring: Keyring
     openings: Openings
     embedded: IntentModel

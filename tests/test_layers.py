@@ -22,7 +22,7 @@ ORDER = [
     {"identity", "results", "journal", "limits"},
     {"origin", "links"},
     {"flights", "circuit", "ledger", "events", "audit", "logs", "openings", "backup"},
-    {"relay", "plugins", "measures", "keyring", "tracing", "belief"},
+    {"relay", "plugins", "measures", "keyring", "tracing", "belief", "daybook"},
     {"upstream", "intents", "pending", "nodes", "notices"},
     {"models"},
     {"settings"},

@@ -70,17 +70,20 @@ class Limiter:
     Attributes:
         limits: The numbers, as they are now.
         strikes: Wrong keys.
+        tokens: What was used of each key's day.
+        spent: Told of each key whose tokens were counted just now, and where.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.spent: Callable[[str, Allowance], None] = lambda _key_id, _allowance: None
         self.strikes = Strikes(limits.wrong_keys_per_minute)
         self._rates: dict[Kind, Meters[Rate]] = {
             "chat": Meters(lambda: Rate(1)),
             "callback": Meters(lambda: Rate(1)),
             "control": Meters(lambda: Rate(1)),
         }
-        self._tokens = Meters(Allowance)
+        self.tokens = Meters(Allowance)
         # Of what is in flight, and nothing else: no larger than that.
         self._held: Counter[tuple[Slot, str]] = Counter()
 
@@ -146,7 +149,9 @@ class Limiter:
     def use_tokens(self, key_id: str, tokens: int, now: float) -> None:
         """Count what an answer has cost."""
         if self.counts_tokens(key_id):
-            self._allowance(key_id).use(tokens, now)
+            allowance = self._allowance(key_id)
+            allowance.use(tokens, now)
+            self.spent(key_id, allowance)
 
     def _hold(self, *slots: tuple[Slot, str]) -> Held:
         self._held.update(slots)
@@ -163,7 +168,7 @@ class Limiter:
         return self._allowance(key_id).wait_s(now) if self.counts_tokens(key_id) else 0.0
 
     def _allowance(self, key_id: str) -> Allowance:
-        allowance = self._tokens.of(key_id)
+        allowance = self.tokens.of(key_id)
         allowance.per_day = _first(self._own(key_id).tokens_per_day, self.limits.tokens_per_day)
         return allowance
 

@@ -87,14 +87,16 @@ class Allowance:
 
     Attributes:
         per_day: It may be changed; what was used is used.
+        used: Of the day that goes on, or went on last.
+        until: When that is over.
     """
 
-    __slots__ = ("_until", "_used", "per_day")
+    __slots__ = ("per_day", "until", "used")
 
     def __init__(self, per_day: int = 0) -> None:
         self.per_day = per_day
-        self._used = 0
-        self._until = 0.0
+        self.used = 0
+        self.until = 0.0
 
     def is_left(self, now: float) -> bool:
         """Tell whether there is any left."""
@@ -102,11 +104,11 @@ class Allowance:
 
     def wait_s(self, now: float) -> float:
         """Return the seconds until there is any left."""
-        is_left = now >= self._until or self._used < self.per_day
-        return 0.0 if is_left else self._until - now
+        is_left = now >= self.until or self.used < self.per_day
+        return 0.0 if is_left else self.until - now
 
     def use(self, amount: int, now: float) -> None:
         """Count what was used."""
-        if now >= self._until:
-            self._used, self._until = 0, now + DAY_S
-        self._used += amount
+        if now >= self.until:
+            self.used, self.until = 0, now + DAY_S
+        self.used += amount

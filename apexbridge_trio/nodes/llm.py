@@ -28,6 +28,7 @@ from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask, owner_of
 from apexbridge_trio.nodes.tasks import NodeTasks
+from apexbridge_trio.protocol.assembly import total_tokens
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
 from apexbridge_trio.protocol.openai import OWN_FIELDS
 from apexbridge_trio.store import NodeRows
@@ -81,6 +82,8 @@ class NodeLlm:
 
     Attributes:
         ask_model: Set once, when the hub is composed.
+        spent: Told of each node whose tokens were counted just now, and where.
+        forgotten: Told of each node whose quota is forgotten, as the node was.
     """
 
     ask_model: AskModel
@@ -91,6 +94,8 @@ class NodeLlm:
         self._tasks = tasks
         self._rows = rows
         self._quotas: dict[str, Quota] = {}
+        self.spent: Callable[[str, Allowance], None] = lambda _node_id, _allowance: None
+        self.forgotten: Callable[[str], None] = lambda _node_id: None
 
     def configure(self, config: NodesConfig) -> None:
         """Allow what another config says, also those that are here; what runs goes on."""
@@ -100,7 +105,13 @@ class NodeLlm:
 
     def keep_only(self, known: Registry) -> None:
         """Forget the quotas of nodes that were forgotten."""
-        self._quotas = {name: quota for name, quota in self._quotas.items() if known.get(name)}
+        for name in [name for name in self._quotas if not known.get(name)]:
+            del self._quotas[name]
+            self.forgotten(name)
+
+    def tokens_of(self, node_id: str) -> Allowance:
+        """Return where the tokens of a node are counted."""
+        return self._quota(node_id).tokens
 
     def ask(self, link: NodeLink, request: LlmRequest) -> None:
         """Begin to answer, in the nursery of the task it serves, or else in the connection's own."""
@@ -116,7 +127,7 @@ class NodeLlm:
         if fault is not None or nursery is None:
             _fail(link, request, fault or TaskFault("The task is over.", "llm_request_failed"))
             return
-        quota = self._quota(node)
+        quota = self._quota(node.id)
         link.answers[request.request_id] = scope = trio.CancelScope()
         quota.streams += request.is_stream
         nursery.start_soon(
@@ -124,7 +135,7 @@ class NodeLlm:
         )
 
     def _refusal(self, link: NodeLink, node: Node, request: LlmRequest) -> TaskFault | None:
-        quota = self._quota(node)
+        quota = self._quota(node.id)
         now = trio.current_time()
         if request.request_id in link.answers:
             return TaskFault(f"The request {request.request_id} is being answered.", "invalid_payload")
@@ -146,8 +157,8 @@ class NodeLlm:
         code = _ENDS.get(record.state, "llm_request_failed")
         return TaskFault(f"The task is over: {record.state}.", code)
 
-    def _quota(self, node: Node) -> Quota:
-        return self._quotas.setdefault(node.id, Quota(self._config))
+    def _quota(self, node_id: str) -> Quota:
+        return self._quotas.setdefault(node_id, Quota(self._config))
 
     async def _run(
         self,
@@ -173,7 +184,7 @@ class NodeLlm:
         self, link: NodeLink, node: Node, request: LlmRequest, task: NodeTask | None, quota: Quota
     ) -> None:
         # A piece is a token or more: what was made is used up, whether or not the answer comes to its end.
-        pieces, usage = 0, dict[str, Any]()
+        pieces, usage = 0, None
 
         def hear(chunk: str) -> None:
             nonlocal pieces
@@ -183,12 +194,13 @@ class NodeLlm:
         try:
             with self._flight(link, task) as flight:
                 said = await self.ask_model(_fields(request), flight, hear if request.is_stream else None)
-                usage = said.usage or {}
+                usage = said.usage
         except ApexError as fault:
             _fail(link, request, TaskFault(fault.message, _code_of(fault)))
             return
         finally:
-            quota.tokens.use(usage.get("total_tokens") or pieces, trio.current_time())
+            quota.tokens.use(total_tokens(usage) or pieces, trio.current_time())
+            self.spent(node.id, quota.tokens)
         if request.is_stream:
             last = LlmResponseStream(
                 request.request_id, node.id, "", done=True, timestamp=now_ms(), usage=said.usage

@@ -1,5 +1,6 @@
 """What survives a restart: one SQLite file in the state directory, and the only SQL there is."""
 
+from apexbridge_trio.store.allowances import AllowanceKind, AllowanceRecord, AllowanceRows
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.config import RevisionRecord, RevisionRows
 from apexbridge_trio.store.copies import check_copy, copy_store, results_in, sync_folder
@@ -28,6 +29,9 @@ __all__ = [
     "NEWEST",
     "RESTORING",
     "RETRY_AFTER_S",
+    "AllowanceKind",
+    "AllowanceRecord",
+    "AllowanceRows",
     "AuditRecord",
     "AuditRows",
     "DeviceRecord",

@@ -254,6 +254,15 @@ MIGRATIONS: Final = (
     WHEN NEW.seq > 0 AND NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)
     BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
     """,
+    """
+    CREATE TABLE allowances (
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        used INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL,
+        PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # The version this hub knows.

@@ -255,7 +255,9 @@ async def open_world(
             await nursery.start(hub.plugins.run)
             await nursery.start(hub.reminders.run)
             await nursery.start(hub.triggers.run)
+            await nursery.start(hub.daybook.run)
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")
             yield world
+            hub.daybook.write()  # as its task does when it ends, but here the store is closed first
         nursery.cancel_scope.cancel(reason="the test is over")

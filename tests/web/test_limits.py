@@ -442,14 +442,14 @@ class TestTokens:
             if form == "stream":
                 assert not any("usage" in event for event in events(reply)), "it was not asked for"
         await trio.sleep(0.1)
-        return world.hub.limiter._tokens.of(key_id)._used
+        return world.hub.limiter.tokens.of(key_id).used
 
     async def cost_of(self, world: World, model: str) -> int:
         reply = await world.chat(say("x", model))
         return int(reply.json["usage"]["total_tokens"])
 
     async def test_used_up_is_said_and_not_tried_again(self, tmp_path: Path, autojump_clock: object) -> None:
-        async with open_world(tmp_path, quota={"tokens_per_day": 1}) as world:
+        async with open_world(tmp_path, now=_Clock(), quota={"tokens_per_day": 1}) as world:
             assert content(await world.chat(say("x", "hello")))
             reply = await world.chat(say("x", "hello"))
             assert refusal(reply) == (429, "rate_limit_error", "quota_exceeded")
@@ -466,7 +466,7 @@ class TestTokens:
                 await client.chat(say("x", "endless:50", stream=True))
                 await trio.sleep(1.05)
             await trio.sleep(0.1)
-            used = world.hub.limiter._tokens.of("local")._used
+            used = world.hub.limiter.tokens.of("local").used
             assert 20 <= used <= 25
 
     async def test_a_reminder_counts_for_its_owner(self, tmp_path: Path, autojump_clock: object) -> None:
@@ -479,7 +479,7 @@ class TestTokens:
                 body = {"text": "news", "in": 5, "action": {"chat": "what is new?"}}
                 assert (await world.ask("POST", "/v1/reminders", body, bearer(key))).status == 201
                 await trio.sleep(70)
-            assert world.hub.limiter._tokens.of(record.id)._used > 0
+            assert world.hub.limiter.tokens.of(record.id).used > 0
             told = (await world.ask("GET", "/v1/notifications", None, bearer(key))).json
             assert "Hello from hello." in json.dumps(told)
             assert "used up its tokens" in json.dumps(told)

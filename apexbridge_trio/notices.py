@@ -98,10 +98,31 @@ class Notices:
         Raises:
             TooMany: They have not read what they were told before.
         """
+        notice = self.draft(kind, owner, message, level=level, title=title, more=more, expires_s=expires_s)
+        work = partial(self._written.owe, notice)
+        entry = self._journal.post(work, lambda _: self._tell(notice), failed=failed)
+        return notice.id, entry
+
+    def draft(
+        self,
+        kind: NoticeKind,
+        owner: Principal,
+        message: str,
+        *,
+        level: Level = "info",
+        title: str = "",
+        more: dict[str, Any] | None = None,
+        expires_s: float | None = None,
+    ) -> Notice:
+        """Return what `owe` would write, for who writes it together with something else.
+
+        Raises:
+            TooMany: As `owe`.
+        """
         if self._read.count_notices(owner.tenant_id, kind) >= MOST_OWED:
             raise TooMany("There are too many notices that nobody has read.", retry_after_s=60)
         now_ms = int(time.time() * 1000)
-        notice = Notice(
+        return Notice(
             id=new_id("evt"),
             principal_id=owner.id,
             tenant_id=owner.tenant_id,
@@ -113,9 +134,6 @@ class Notices:
             title=title,
             expires_ms=None if expires_s is None else now_ms + int(expires_s * 1000),
         )
-        work = partial(self._written.owe, notice)
-        entry = self._journal.post(work, lambda _: self._tell(notice), failed=failed)
-        return notice.id, entry
 
     def owed(self, notice_id: str) -> None:
         """Tell what is owed since just now; it is on disk."""

@@ -11,16 +11,18 @@
 What is decided is decided synchronously, in memory; what is told is on disk before.
 """
 
-from apexbridge_trio.nodes.link import NodeLink
+from apexbridge_trio.nodes.link import HUB_ENDED, NodeLink
 from apexbridge_trio.nodes.llm import Said
 from apexbridge_trio.nodes.node import Node, described
 from apexbridge_trio.nodes.nodes import Nodes
+from apexbridge_trio.nodes.record import is_away
 from apexbridge_trio.nodes.task import FINAL, NodeTask, task_entry
 from apexbridge_trio.nodes.tool import NodeTool, fault_of, result_of
 from apexbridge_trio.nodes.wanted import Wanted
 
 __all__ = [
     "FINAL",
+    "HUB_ENDED",
     "Node",
     "NodeLink",
     "NodeTask",
@@ -30,6 +32,7 @@ __all__ = [
     "Wanted",
     "described",
     "fault_of",
+    "is_away",
     "result_of",
     "task_entry",
 ]

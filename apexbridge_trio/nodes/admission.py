@@ -114,6 +114,7 @@ class Admission:
         was = node.status
         self._take_in(node, link, asked, record)
         if node.on_disk is not None and is_same(node.on_disk, record):
+            self._registry.note_back(node)
             self._welcome(node, link, asked, was)
             return
         self._registry.save(

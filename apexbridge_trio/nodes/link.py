@@ -48,6 +48,9 @@ from apexbridge_trio.protocol.vcp import FIRST_FRAMES, VcpEnd
 if TYPE_CHECKING:
     from apexbridge_trio.nodes.nodes import Nodes
 
+# Why a node has left that did not leave.
+HUB_ENDED: Final = "the hub is about to end"
+
 # Contract §2: what a connection may send at a time before it has registered.
 MAX_FIRST_BYTES: Final = 64 * 1024
 # A VCP node's first frame holds the whole manifests of all its plugins.
@@ -129,7 +132,9 @@ class NodeLink:
             self._nursery = None
             for scope in self.answers.values():  # those of tasks run in the tasks' nurseries
                 scope.cancel(reason="the node has gone")
-            self._nodes.admission.leave(self, "the hub is about to end" if is_ours else self.reason)
+            # In a drain it is the hub that hangs up, whoever is heard of first.
+            is_ours = is_ours or self._nodes.is_draining
+            self._nodes.admission.leave(self, HUB_ENDED if is_ours else self.reason)
 
     def _take(self, text: str | bytes) -> None:
         if self._scope.cancel_called:  # it has ended; what the peer had sent already counts no more

@@ -82,6 +82,7 @@ class Nodes:
         self.book = book = TaskBook(journal, queue, written=self._written, notices=Tasks(written))
         self.tasks = NodeTasks(config, book, queue)
         self.reports = Reports(book, queue)
+        self._flights = flights
         self.llm = NodeLlm(config, flights, self.tasks, self.rows)
         self.admission = Admission(self.registry, config.heartbeat_interval_s, self.reports)
         self.reports.delegate = partial(delegate, self)
@@ -111,6 +112,11 @@ class Nodes:
         self._queue.most = config.max_queued
         self.tasks.configure(config)
         self.llm.configure(config)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the hub is about to end."""
+        return self._flights.is_draining
 
     def close(self) -> None:
         """Leave from now on what stands for itself alone when it is cancelled: the hub is about to end."""

@@ -25,7 +25,7 @@ def record_of(before: NodeRecord | None, link: NodeLink, asked: NodeRegister, no
         "capabilities": msgspec.json.encode(asked.capabilities).decode(),
         "tools": kept_tools or msgspec.json.encode(asked.specs).decode(),
         "instance_id": asked.instance_id,
-        "last_seen_ms": now_ms(),
+        "last_seen_ms": max(now_ms(), (before.left_ms or 0) + 1) if before else now_ms(),
     }
     if before is not None:
         return msgspec.structs.replace(before, **fresh)
@@ -35,3 +35,8 @@ def record_of(before: NodeRecord | None, link: NodeLink, asked: NodeRegister, no
 def is_same(one: NodeRecord, other: NodeRecord) -> bool:
     """Tell whether two records differ in no more than when the node was seen."""
     return msgspec.structs.replace(one, last_seen_ms=0) == msgspec.structs.replace(other, last_seen_ms=0)
+
+
+def is_away(record: NodeRecord) -> bool:
+    """Tell whether a record says that its node has left and not come again."""
+    return record.left_ms is not None and record.left_ms >= record.last_seen_ms

@@ -13,6 +13,7 @@ from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.offers import Offers
+from apexbridge_trio.nodes.record import is_away
 from apexbridge_trio.origin import doing
 from apexbridge_trio.store import NodeRecord, NodeRows
 
@@ -96,8 +97,18 @@ class Registry:
 
     def note_left(self, node: Node, reason: str) -> None:
         """Keep when a node's connection has ended, and why."""
-        node.keep(msgspec.structs.replace(node.record, left_ms=now_ms(), left_reason=reason[:200]))
+        # Not before it came, nor does it come before it left, whatever the clock does: see `is_away`.
+        left_ms = max(now_ms(), node.record.last_seen_ms)
+        node.keep(msgspec.structs.replace(node.record, left_ms=left_ms, left_reason=reason[:200]))
         self.save(node, failed=_log_unwritten)
+
+    def note_back(self, node: Node) -> None:
+        """Keep that a node is here again, if the disk says that it has left; it waits for that not.
+
+        A hub that starts would take one for away since then that was here when the hub ended.
+        """
+        if node.on_disk is not None and is_away(node.on_disk):
+            self.save(node, failed=_log_unwritten)
 
     def forget_absence(self, grace_s: float) -> None:
         """Offer nothing more of nodes that have been away for longer."""

@@ -81,6 +81,11 @@ FIELDS: Final[Mapping[str, Mapping[str, Field]]] = {
 # Of the events that tell how something is now: what it is, so that the next one of it takes it back.
 SUBJECTS: Final[Mapping[str, str]] = {"node.status": "nodeId", "task.status": "taskId"}
 
+# Of those that end: the field, and after which of its values nothing more of it happens.
+ENDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "task.status": ("state", frozenset({"succeeded", "failed", "interrupted", "timed_out", "lost"}))
+}
+
 
 def flat(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return an event's data with what is inside its objects as ``object.field``."""

@@ -22,6 +22,7 @@ from apexbridge_trio.store.reminders import ReminderRecord, ReminderRows, RunRec
 from apexbridge_trio.store.schema import NEWEST
 from apexbridge_trio.store.tasks import Notice, TaskRecord, Tasks, TaskState
 from apexbridge_trio.store.triggers import FiringKind, FiringRecord, FiringRows
+from apexbridge_trio.store.watching import HoldRecord, UnheardKind, WatchRows
 
 __all__ = [
     "FILE",
@@ -39,6 +40,7 @@ __all__ = [
     "FiringKind",
     "FiringRecord",
     "FiringRows",
+    "HoldRecord",
     "KeyRecord",
     "KeyRows",
     "NodeRecord",
@@ -57,6 +59,8 @@ __all__ = [
     "TaskRecord",
     "TaskState",
     "Tasks",
+    "UnheardKind",
+    "WatchRows",
     "change_of",
     "check_copy",
     "copy_store",

@@ -263,6 +263,46 @@ MIGRATIONS: Final = (
         PRIMARY KEY (kind, id)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE trigger_holds (
+        trigger_name TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        fired INTEGER NOT NULL,
+        PRIMARY KEY (trigger_name, subject)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE triggers_off (
+        trigger_name TEXT PRIMARY KEY,
+        mark BLOB NOT NULL,
+        reason TEXT NOT NULL,
+        since_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX firings_by_trigger ON firings (trigger_name);
+    -- What some trigger waits for, of what follows.
+    CREATE TABLE listened (kind TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    -- What has happened, is on disk, and was not heard by triggers: in one transaction, whoever writes it.
+    CREATE TABLE unheard (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX unheard_by_id ON unheard (kind, id);
+    CREATE TRIGGER notices_are_to_be_heard AFTER INSERT ON notices
+    WHEN EXISTS (SELECT 1 FROM listened WHERE kind = 'notice')
+    BEGIN INSERT INTO unheard (kind, id) VALUES ('notice', NEW.id); END;
+    CREATE TRIGGER notices_that_are_gone_are_not_heard AFTER DELETE ON notices
+    BEGIN DELETE FROM unheard WHERE kind = 'notice' AND id = OLD.id; END;
+    CREATE TRIGGER ends_are_to_be_heard AFTER UPDATE OF ended_ms ON node_tasks
+    WHEN OLD.ended_ms IS NULL AND NEW.ended_ms IS NOT NULL
+    AND EXISTS (SELECT 1 FROM listened WHERE kind = 'task')
+    BEGIN INSERT INTO unheard (kind, id) VALUES ('task', NEW.id); END;
+    CREATE TRIGGER tasks_that_never_ran_are_to_be_heard AFTER INSERT ON node_tasks
+    WHEN NEW.ended_ms IS NOT NULL AND EXISTS (SELECT 1 FROM listened WHERE kind = 'task')
+    BEGIN INSERT INTO unheard (kind, id) VALUES ('task', NEW.id); END;
+    CREATE TRIGGER tasks_that_are_gone_are_not_heard AFTER DELETE ON node_tasks
+    BEGIN DELETE FROM unheard WHERE kind = 'task' AND id = OLD.id; END;
+    """,
 )
 
 # The version this hub knows.

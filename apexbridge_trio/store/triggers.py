@@ -1,5 +1,6 @@
 """What triggers have begun to do and have not ended: rows, no rules."""
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -65,16 +66,21 @@ class FiringRows:
         """Forget one that has ended."""
         self._store.execute("DELETE FROM firings WHERE id = ?", (firing_id,))
 
-    def due(self, now_ms: int, most: int, *, far_ms: int | None) -> list[FiringRecord]:
-        """Return those whose time has come, the oldest first.
+    def due(
+        self, now_ms: int, most: int, *, far_ms: int | None, but: Sequence[str] = (), of: Sequence[str] = ()
+    ) -> list[FiringRecord]:
+        """Return those whose time has come, the oldest first; not those of some triggers, and some tenants.
 
         With `far_ms`, those too that are of the future, or put off for longer than that: they were written
         by a clock that was put back since, and nobody knows how long they have waited.
         """
         of_the_future = "?2 IS NOT NULL AND (created_ms > ?1 OR next_ms > ?2)"
-        return self._all(
-            f"next_ms <= ?1 OR ({of_the_future}) ORDER BY next_ms, id LIMIT ?3", now_ms, far_ms, most
+        condition = (
+            f"(next_ms <= ?1 OR ({of_the_future})) AND trigger_name NOT IN (SELECT value FROM json_each(?4))"  # noqa: S608  # our own
+            " AND tenant_id NOT IN (SELECT value FROM json_each(?5)) ORDER BY next_ms, id LIMIT ?3"
         )
+        left_out = (msgspec.json.encode(but).decode(), msgspec.json.encode(of).decode())
+        return self._all(condition, now_ms, far_ms, most, *left_out)
 
     def next_due(self, after_ms: int) -> int | None:
         """Return when the next one after a time is due."""
@@ -86,9 +92,12 @@ class FiringRows:
         """Return those that had begun and may not be begun again; a webhook may be."""
         return self._all("attempts > 0 AND kind != 'webhook' ORDER BY created_ms, id")
 
-    def count(self) -> int:
-        """Return how many there are."""
-        return int(next(self._store.execute("SELECT count(*) FROM firings"))[0])
+    def count(self, trigger: str | None = None) -> int:
+        """Return how many there are, of all triggers or of one."""
+        told = self._store.execute(
+            "SELECT count(*) FROM firings WHERE ?1 IS NULL OR trigger_name = ?1", (trigger,)
+        )
+        return int(next(told)[0])
 
     def _all(self, condition: str, *values: Any) -> list[FiringRecord]:
         rows = self._store.execute(f"SELECT * FROM firings WHERE {condition}", values)  # noqa: S608  # our own words

@@ -12,7 +12,9 @@ Rules.
 - A tool or a chat is begun at most once: one that had begun when the hub ended is told, not run again. A
   webhook is sent until somebody has taken it, always with the same id.
 - A trigger fires so often within an hour, and not on what came of a chain of three; see `guard`.
-- What lasts is counted in memory: a hub that starts counts from its start.
+- All that comes of one event is written in one transaction (`step`), with the note that it was heard: what
+  was on disk when the hub was killed, and nobody had heard, is heard by the next one.
+- What lasts is on disk, and goes on over a restart (`lasting`).
 - One `except Exception` for each event and for each firing. A fault is logged and told to the owner.
 """
 

@@ -1,5 +1,7 @@
 """One trigger as it stands: what it waits for, how often it has fired, and why it does not now."""
 
+import hashlib
+import hmac
 from typing import Any
 
 import msgspec
@@ -26,16 +28,21 @@ class Armed:
         self.fired_ms: int | None = None
         self.disabled = ""
 
-    def follow(self, before: "Armed") -> bool:
-        """Go on counting where the one of the same name was; tells whether it is the same trigger."""
-        self.fired, self.failed, self.fired_ms = before.fired, before.failed, before.fired_ms
-        self.left_out, self.looped = before.left_out, before.looped
-        self.guard = before.guard
-        self.guard.per_hour = self.trigger.max_per_hour
-        is_same = _plain(self.trigger) == _plain(before.trigger)
-        # Who changes it wants it to be tried again.
-        self.disabled = before.disabled if is_same else ""
+    def become(self, trigger: Trigger) -> bool:
+        """Be what the config says of that name now, and go on counting; tells whether it is the same.
+
+        What runs for it has this very object, so what becomes of that is counted here, too.
+        """
+        is_same = self.is_still(trigger)
+        self.trigger = trigger
+        self.guard.per_hour = trigger.max_per_hour
+        if not is_same:
+            self.disabled = ""  # who changes it wants it to be tried again
         return is_same
+
+    def is_still(self, trigger: Trigger) -> bool:
+        """Tell whether it is what it was."""
+        return _plain(self.trigger) == _plain(trigger)
 
     def entry(self, now: float, held: int) -> dict[str, Any]:
         """Say how it stands, as ``GET /v1/triggers`` shows it."""
@@ -58,6 +65,12 @@ class Armed:
             "looped": self.looped,
             "held": held,
         }
+
+
+def mark_of(trigger: Trigger) -> bytes:
+    """Return what tells on disk whether a trigger was changed; of a secret, no more than a signature."""
+    *plain, secret = _plain(trigger)
+    return hmac.digest((secret or "").encode(), msgspec.json.encode(plain), hashlib.sha256)
 
 
 def _plain(trigger: Trigger) -> tuple[Any, ...]:

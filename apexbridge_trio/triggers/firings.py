@@ -12,6 +12,7 @@ end         that it has ended, and the notice that its tenant is owed, if any
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
@@ -36,15 +37,19 @@ from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.store import FiringRecord, FiringRows, Notice, Store, Tasks
-from apexbridge_trio.triggers.armed import Armed
+from apexbridge_trio.store import FiringRecord, FiringRows, Notice, Store, Tasks, WatchRows
+from apexbridge_trio.triggers.armed import Armed, mark_of
+from apexbridge_trio.triggers.step import Step
 from apexbridge_trio.triggers.webhook import MOST_PATIENCE_S, Webhooks, pause_s
 
-# At a time, of all triggers. Who is over it waits as a row.
+# At a time, of all triggers; of one tenant; and of one trigger. Who is over it waits as a row: other sides
+# that hang must not hold up those of others.
 MOST_RUNNING: Final = 16
-# Rows of all triggers together; what is over it is left out, and logged. Who is hurt: whose trigger fires
-# then. A webhook whose other side is away for a day keeps at most 60 rows an hour.
-MOST_WAITING: Final = 2000
+MOST_OF_TENANT: Final = 8
+MOST_OF_TRIGGER: Final = 4
+# Rows of one trigger; what is over it is left out, and logged. Who is hurt: who reads what it tells. A
+# webhook whose other side is away keeps 60 rows an hour, for the 18 hours until it is given up.
+MOST_WAITING: Final = 1100
 # Of one tenant, the newest notices of how its firings have ended that nobody took.
 MOST_OWED: Final = 500
 # What the ids of firings begin with, and of those notices.
@@ -65,11 +70,15 @@ class End(Struct, frozen=True):
     Attributes:
         message: What the tenant is told; empty: nothing.
         again_ms: When it is tried again; None: it has ended.
+        off: The trigger that is off from now on, also over restarts.
+        reason: Why it is.
     """
 
     state: Literal["done", "failed", "interrupted", "waits", "left"]
     message: str = ""
     again_ms: int | None = None
+    off: Trigger | None = None
+    reason: str = ""
 
 
 class Firings:
@@ -107,13 +116,14 @@ class Firings:
         self.rows = FiringRows(read)
         self.webhooks = Webhooks()
         self._written = FiringRows(written)
+        self._watched = WatchRows(written)
         self._notices = Tasks(written)
         self._flights = flights
         self._journal = journal
         self._find = find
         self._notified = notified
         self._now = now
-        self._running: set[str] = set()
+        self._running: dict[str, FiringRecord] = {}
         self._faulty: set[str] = set()
         self._news = trio.Event()
         self._jitter = random.uniform
@@ -121,9 +131,9 @@ class Firings:
     def __len__(self) -> int:
         return len(self._running)
 
-    def add(self, record: FiringRecord, failed: Callable[[Exception], None]) -> None:
+    def add(self, record: FiringRecord, step: Step, failed: Callable[[Exception], None]) -> None:
         """Have something done, once that is on disk; or have it said that it can not be written."""
-        self._journal.post(partial(self._written.add, record), self.tell, failed=failed)
+        step.add(partial(self._written.add, record), self.tell, failed)
 
     def tell(self, _change: object = None) -> None:
         """Have the rows looked at again."""
@@ -146,9 +156,10 @@ class Firings:
 
     def _recover(self) -> list[Notice]:
         said = "The hub ended while this ran; it may have run, in part or as a whole, and is not run again."
-        notices = [self._notice(record, End("failed", said)) for record in self._written.begun()]
+        end = End("failed", said)
+        notices = [self._notice(record, end) for record in self._written.begun()]
         for notice in notices:
-            self._write_end(notice.id, notice)
+            self._write_end(notice.id, notice, end)
         return notices
 
     def begin_due(self, nursery: trio.Nursery) -> float | None:
@@ -157,17 +168,31 @@ class Firings:
         None: there is nothing to look for until `news`.
         """
         now_ms = int(self._now() * 1000)
-        room = MOST_RUNNING - len(self._running)
-        known = self._running | self._faulty
         # With a clock that is behind it may well be that later is right; other sides refuse its signatures.
         is_believed = self.clock is None or self.clock.fires
         far_ms = now_ms + int(FAR_S * 1000) if is_believed else None
-        for record in self.rows.due(now_ms, room + len(known), far_ms=far_ms):
-            if record.id not in known and len(self._running) < MOST_RUNNING and not self._flights.is_draining:
-                self._running.add(record.id)
-                nursery.start_soon(self._run, record, name=f"trigger {record.id}")
+        while (record := self._next(now_ms, far_ms)) is not None:
+            self._running[record.id] = record
+            nursery.start_soon(self._run, record, name=f"trigger {record.id}")
         next_ms = self.rows.next_due(now_ms)
         return None if next_ms is None else min(max(next_ms / 1000 - self._now(), 0.001), LOOK_S)
+
+    def _next(self, now_ms: int, far_ms: int | None) -> FiringRecord | None:
+        """Return what may begin now, the oldest first."""
+        if len(self._running) >= MOST_RUNNING or self._flights.is_draining:
+            return None
+        running = self._running.values()
+        triggers = Counter(record.trigger for record in running)
+        tenants = Counter(record.tenant_id for record in running)
+        known = self._running.keys() | self._faulty
+        due = self.rows.due(
+            now_ms,
+            1 + len(known),
+            far_ms=far_ms,
+            but=[name for name, number in triggers.items() if number >= MOST_OF_TRIGGER],
+            of=[name for name, number in tenants.items() if number >= MOST_OF_TENANT],
+        )
+        return next((record for record in due if record.id not in known), None)
 
     async def _run(self, record: FiringRecord) -> None:
         """Make one attempt, and write how it has ended."""
@@ -180,16 +205,16 @@ class Firings:
             self._post(record, partial(self._written.again, record.id, now_ms, end.again_ms))
         elif end.state != "left":
             notice = self._notice(record, end) if end.message else None
-            self._post(record, partial(self._write_end, record.id, notice), notice)
+            self._post(record, partial(self._write_end, record.id, notice, end), notice)
         else:
-            self._running.discard(record.id)
+            del self._running[record.id]
             self.tell()
 
     def _post(self, record: FiringRecord, work: Callable[[], None], notice: Notice | None = None) -> None:
         """Write an end; only then the row may be looked at again."""
 
         def after(_: None) -> None:
-            self._running.discard(record.id)
+            del self._running[record.id]
             if notice is not None:
                 self._notified(notice.id)
             self.tell()
@@ -197,7 +222,7 @@ class Firings:
         def failed(fault: Exception) -> None:
             # It stands as begun, so the next start tells of it; it is not begun again before.
             self._faulty.add(record.id)
-            self._running.discard(record.id)
+            del self._running[record.id]
             self._lose(fault)
 
         self._journal.post(work, after, failed=failed)
@@ -256,20 +281,23 @@ class Firings:
         return End("done", await self.actions.run(record.kind, record.action, flight))
 
     async def _send(self, record: FiringRecord, armed: Armed) -> End:
-        answer = await self.webhooks.send(
-            armed.trigger, record.id, record.action.encode("utf-8"), self._now()
-        )
+        asked = armed.trigger
+        answer = await self.webhooks.send(asked, record.id, record.action.encode("utf-8"), self._now())
         if answer.word == "taken":
             return End("done")
         if answer.word == "again":
             return self._again(record, armed, answer.reason, answer.wait_s)
         armed.failed += 1
         if answer.word == "gone":
-            armed.disabled = f"{answer.reason}: it wants no more webhooks"
-            return End(
-                "failed", f"{armed.disabled}. The trigger is off until it is changed or the hub starts."
-            )
+            return self._switch_off(armed, asked, f"{answer.reason}: it wants no more webhooks")
         return End("failed", f"The webhook was given up: {answer.reason}.")
+
+    def _switch_off(self, armed: Armed, asked: Trigger, reason: str) -> End:
+        if not armed.is_still(asked):
+            return End("failed", f"{reason}. The trigger was changed since, and stays on.")
+        armed.disabled = reason
+        said = f"{reason}. The trigger is off until it is changed, or tried out."
+        return End("failed", said, off=asked, reason=reason)
 
     def _again(self, record: FiringRecord, armed: Armed, reason: str, wait_s: float) -> End:
         wait = pause_s(record.attempts + 1, wait_s, self._jitter)
@@ -279,8 +307,11 @@ class Firings:
         log.warning("a webhook was not taken", trigger=record.trigger, reason=reason, retry_in_s=round(wait))
         return End("waits", again_ms=int((self._now() + wait) * 1000))
 
-    def _write_end(self, firing_id: str, notice: Notice | None) -> None:
+    def _write_end(self, firing_id: str, notice: Notice | None, end: End) -> None:
         self._written.end(firing_id)
+        if end.off is not None:
+            now_ms = int(self._now() * 1000)
+            self._watched.switch_off(end.off.name, mark_of(end.off), end.reason, now_ms)
         if notice is not None:
             self._notices.owe(notice)
             self._notices.settle_older(_KIND, notice.tenant_id, MOST_OWED)

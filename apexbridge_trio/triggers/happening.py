@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from apexbridge_trio.config import PLACEHOLDER, Trigger
 from apexbridge_trio.identity import Principal
-from apexbridge_trio.protocol.happened import FIELDS, SUBJECTS, Field, flat, nested
+from apexbridge_trio.protocol.happened import ENDS, FIELDS, SUBJECTS, Field, flat, nested
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.triggers.depth import depth_of, principal_of
 
@@ -63,6 +63,12 @@ class Happening(Struct, frozen=True):
     def subject(self) -> str:
         """What it tells the state of."""
         return str(self.fields.get(SUBJECTS.get(self.kind, ""), ""))
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more happens with what it is about."""
+        field, ends = ENDS.get(self.kind, ("", frozenset()))
+        return self.fields.get(field) in ends
 
     @property
     def at(self) -> str:

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from apexbridge_trio.config import Trigger
-from apexbridge_trio.errors import ApexError, NotFound
+from apexbridge_trio.errors import ApexError, NotFound, StoreUnusable
 from apexbridge_trio.events import Events, Kind, Listener
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
@@ -17,12 +17,18 @@ from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notices import Notices
 from apexbridge_trio.protocol.openai import encode
-from apexbridge_trio.store import FiringRecord, Store
-from apexbridge_trio.triggers.armed import Armed
+from apexbridge_trio.store import FiringRecord, Store, Tasks, UnheardKind, WatchRows
+from apexbridge_trio.triggers.armed import Armed, mark_of
 from apexbridge_trio.triggers.depth import MOST_DEPTH, principal_of
 from apexbridge_trio.triggers.firings import AGAIN_S, MOST_WAITING, Firings
 from apexbridge_trio.triggers.happening import Happening
-from apexbridge_trio.triggers.holds import Holds
+from apexbridge_trio.triggers.lasting import Lasting
+from apexbridge_trio.triggers.step import Step
+from apexbridge_trio.triggers.truths import NOTICES, Truths, unheard_of
+
+# What has fitted nothing is noted as heard when so much has come together; after a kill it is heard again.
+MOST_HEARD: Final = 32
+Act = Callable[[Armed, Happening, Step], None]
 
 log = get_logger("triggers")
 
@@ -57,9 +63,14 @@ class Triggers:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._notices = notices
+        self._journal = journal
         self._now = now
-        self._armed: Mapping[str, Armed] = {}
-        self._holds = Holds()
+        self._armed: dict[str, Armed] = {}
+        self._truths = Truths(read)
+        self._written = WatchRows(written)
+        self._lasting = Lasting(self._written, self._truths)
+        self._written_notices = Tasks(written)
+        self._heard: list[tuple[UnheardKind, str]] = []
         self._listener = Listener(self._hear)
         self.firings = Firings(
             flights,
@@ -70,7 +81,12 @@ class Triggers:
             notified=notices.owed,
             now=now,
         )
+        rows = WatchRows(read)
+        self._listened = rows.listened()
         self.replace(triggers)
+        self._stay_off(rows.off())
+        self._lasting.go_on(rows.holds(), self._armed, int(now() * 1000), step := Step())
+        step.post(journal)
         events.listen(self._listener)
 
     def __len__(self) -> int:
@@ -82,12 +98,39 @@ class Triggers:
 
         One that has not changed keeps what it holds; one of the same name keeps its counts, too.
         """
-        armed = {trigger.name: Armed(trigger) for trigger in triggers}
-        same = {name for name, one in armed.items() if name in self._armed and one.follow(self._armed[name])}
-        self._holds.keep(same.__contains__)
-        self._armed = armed
-        self._listener.kinds = frozenset(one.trigger.on for one in armed.values())  # type: ignore[misc]  # checked
+        before, self._armed = self._armed, {}
+        others, off = set(before), {name for name, armed in before.items() if armed.disabled}
+        for trigger in triggers:
+            armed = before.get(trigger.name) or Armed(trigger)
+            if armed.become(trigger):
+                others.discard(trigger.name)
+            self._armed[trigger.name] = armed
+        self._listener.kinds = frozenset(one.trigger.on for one in self._armed.values())  # type: ignore[misc]  # checked
+        step = Step()
+        self._lasting.drop(others, step)
+        if others & off:
+            step.add(partial(self._written.switch_on, others & off))
+        self._listen(step)
+        step.post(self._journal)
         self.firings.tell()
+
+    def _listen(self, step: Step) -> None:
+        """Have kept until it was heard what some trigger waits for, and nothing else."""
+        kinds = self._listener.kinds
+        wanted: set[UnheardKind] = {"task"} if "task.status" in kinds else set()
+        wanted |= {"notice"} if kinds & NOTICES else set()
+        if wanted != self._listened:
+            self._listened = wanted
+            step.add(partial(self._written.listen, wanted))
+
+    def _stay_off(self, off: Mapping[str, tuple[bytes, str]]) -> None:
+        """Leave off what was off when the hub before this one ended, if it is still the same trigger."""
+        for name, (mark, reason) in off.items():
+            armed = self._armed.get(name)
+            if armed is not None and mark_of(armed.trigger) == mark:
+                armed.disabled = reason
+            else:
+                self._journal.post(partial(self._written.switch_on, [name]), failed=_log_unwritten)
 
     def _find(self, name: str) -> Armed | None:
         return self._armed.get(name)
@@ -98,6 +141,13 @@ class Triggers:
         Started means: what a hub before this one left has been told, and what is due has begun.
         """
         await self.firings.recover()
+        await self._hear_unheard()
+        try:
+            await self._run(task_status)
+        finally:
+            self.note_heard()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 wait_s = self._look(nursery)
@@ -107,51 +157,91 @@ class Triggers:
                 with trio.move_on_after(float("inf") if wait_s is None else wait_s):
                     await self.firings.news()
 
+    async def _hear_unheard(self) -> None:
+        """Hear what was on disk when the hub before this one was killed, and what it had come to was not."""
+        try:
+            unheard = await self._journal.post(self._written.unheard).wait()
+        except StoreUnusable as fault:
+            log.error("what triggers have not heard is heard at the next start", reason=fault.message)
+            return
+        for kind, name in unheard:
+            if (kind, name) in self._heard:
+                continue  # in this hub, a moment ago
+            if (truth := self._truths.unheard(kind, name)) is not None:
+                self._hear(truth.kind, truth.owner, truth.data)
+            self._heard.append((kind, name))
+
     def _look(self, nursery: trio.Nursery) -> float | None:
-        for name, happening in self._holds.lasted(trio.current_time()):
+        for name, happening in self._lasting.holds.lasted(trio.current_time()):
             if (armed := self._armed.get(name)) is not None:
-                self._boxed(armed, happening, self._fire)
+                self._fire_lasted(armed, happening)
         try:
             waits = [self.firings.begin_due(nursery)]
         except ApexError as fault:
             log.error("triggers can not be looked at now", reason=fault.message)
             waits = [AGAIN_S]
-        if (until := self._holds.next()) is not None:
+        if (until := self._lasting.holds.next()) is not None:
             waits.append(max(until - trio.current_time(), 0.0))
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def _fire_lasted(self, armed: Armed, happening: Happening) -> None:
+        step = Step()
+        self._boxed(armed, happening, self._fire, step)
+        self._lasting.over(armed.trigger.name, happening, step)
+        step.post(self._journal)
 
     def _hear(self, kind: Kind, owner: Principal, data: Any) -> None:
         fitting = [one for one in self._armed.values() if one.trigger.on == kind]
         mine = [one for one in fitting if one.trigger.tenant == owner.tenant_id]
-        if not mine:
-            return
-        happening = Happening.of(kind, owner, data, int(self._now() * 1000))
-        for armed in mine:
-            if happening.is_for(armed.trigger):
-                self._boxed(armed, happening, self._consider)
+        step = Step()
+        if mine:
+            happening = Happening.of(kind, owner, data, int(self._now() * 1000))
+            for armed in mine:
+                if happening.is_for(armed.trigger):
+                    self._boxed(armed, happening, self._consider, step)
+        self._note_heard(kind, data, step)
+        step.post(self._journal)
 
-    def _boxed(self, armed: Armed, happening: Happening, step: Callable[[Armed, Happening], None]) -> None:
+    def note_heard(self) -> None:
+        """Have noted what was heard and fitted nothing, so that no later trigger hears it."""
+        heard, self._heard = self._heard, []
+        if heard:
+            self._journal.post(partial(self._written.hear, heard), failed=_log_unwritten)
+
+    def _note_heard(self, kind: Kind, data: Any, step: Step) -> None:
+        """Note what was heard: in the transaction of what came of it, or else together with others.
+
+        What fits nothing is heard once more after a kill, and fits nothing again.
+        """
+        one = unheard_of(kind, data)
+        if one is not None and one[0] in self._listened:
+            self._heard.append(one)
+        if self._heard and (step or len(self._heard) >= MOST_HEARD):
+            heard, self._heard = self._heard, []
+            step.add(partial(self._written.hear, heard))
+
+    def _boxed(self, armed: Armed, happening: Happening, act: Act, step: Step) -> None:
         try:
-            step(armed, happening)
+            act(armed, happening, step)
         except Exception as fault:  # the boundary of one trigger: who publishes is not disturbed
             armed.failed += 1
             reason = fault.message if isinstance(fault, ApexError) else None
             log.error("a trigger failed", trigger=armed.trigger.name, reason=reason, exc_info=not reason)
 
-    def _consider(self, armed: Armed, happening: Happening) -> None:
+    def _consider(self, armed: Armed, happening: Happening, step: Step) -> None:
         trigger, fits = armed.trigger, happening.fits(armed.trigger)
         if not trigger.for_s:
             if fits:
-                self._fire(armed, happening)
+                self._fire(armed, happening, step)
         elif not fits:
-            self._holds.end(trigger.name, happening)
-        elif self._holds.begin(trigger.name, happening, trio.current_time() + trigger.for_s):
+            self._lasting.end(trigger.name, happening, step)
+        elif (word := self._lasting.begin(armed, happening, step)) == "begun":
             self.firings.tell()
-        else:
+        elif word == "full":
             armed.left_out += 1
             log.error("too much is waited for; this is left out", trigger=trigger.name)
 
-    def _fire(self, armed: Armed, happening: Happening) -> None:
+    def _fire(self, armed: Armed, happening: Happening, step: Step) -> None:
         if happening.depth >= MOST_DEPTH:
             armed.looped += 1
             log.warning("a chain of triggers was cut", trigger=armed.trigger.name, on=happening.kind)
@@ -164,14 +254,14 @@ class Triggers:
         owner = principal_of(armed.trigger, happening.depth + 1)
         log.info("a trigger fires", trigger=armed.trigger.name, on=happening.kind, does=armed.trigger.do)
         if armed.trigger.do in {"notify", "alert"}:
-            self._say(armed, happening, owner)
+            self._say(armed, happening, owner, step)
         else:
-            self.firings.add(self._record(armed.trigger, happening, owner), failed=partial(self._lose, armed))
+            self.firings.add(self._record(armed.trigger, happening, owner), step, partial(self._lose, armed))
 
     def _may_fire(self, armed: Armed) -> bool:
         if armed.disabled:
             return False
-        if self.firings.rows.count() >= MOST_WAITING:
+        if self.firings.rows.count(armed.trigger.name) >= MOST_WAITING:
             log.error("too much is to be done for triggers; this is left out", trigger=armed.trigger.name)
             return False
         word = armed.guard.take(self._now())
@@ -192,16 +282,20 @@ class Triggers:
             failed=partial(self._lose, armed),
         )
 
-    def _say(self, armed: Armed, happening: Happening, owner: Principal) -> None:
+    def _say(self, armed: Armed, happening: Happening, owner: Principal, step: Step) -> None:
         trigger = armed.trigger
-        self._notices.owe(
+        notice = self._notices.draft(
             "alert" if trigger.do == "alert" else "notification",
             owner,
             happening.fill(trigger.text) or f"{trigger.name}: {happening.kind}",
             level=trigger.level,
             title=happening.fill(trigger.title),
             more={"trigger": trigger.name},
-            failed=partial(self._lose, armed),
+        )
+        step.add(
+            partial(self._written_notices.owe, notice),
+            partial(self._notices.owed, notice.id),
+            partial(self._lose, armed),
         )
 
     def _lose(self, armed: Armed, fault: Exception) -> None:
@@ -225,10 +319,12 @@ class Triggers:
     def listed(self) -> list[dict[str, Any]]:
         """Say how each stands, as ``GET /v1/triggers`` shows it."""
         now = self._now()
-        return [one.entry(now, self._holds.count(name)) for name, one in self._armed.items()]
+        return [one.entry(now, self._lasting.holds.count(name)) for name, one in self._armed.items()]
 
     def try_out(self, name: str) -> dict[str, Any]:
         """Fire one, for an event that is made up so that it fits; returns that event.
+
+        One that is off is on again from now on: what it does may work by now.
 
         Raises:
             NotFound: There is none of that name.
@@ -236,8 +332,17 @@ class Triggers:
         if (armed := self._armed.get(name)) is None:
             raise NotFound(f"There is no trigger {name[:200]!r}.")
         happening = Happening.made_up(armed.trigger, int(self._now() * 1000))
-        self._fire(armed, happening)
+        step = Step()
+        if armed.disabled:
+            armed.disabled = ""
+            step.add(partial(self._written.switch_on, [name]))
+        self._fire(armed, happening, step)
+        step.post(self._journal)
         return {"trigger": name, "event": happening.kind, "data": happening.data}
+
+
+def _log_unwritten(fault: Exception) -> None:
+    log.error("what triggers wait for is not written", reason=str(fault))
 
 
 def _action(trigger: Trigger, happening: Happening) -> dict[str, Any]:

@@ -259,5 +259,7 @@ async def open_world(
             world = World(hub, Front(hub), provider, nursery, limits)
             world.add_tool("ping")
             yield world
-            hub.daybook.write()  # as its task does when it ends, but here the store is closed first
+            # As their tasks do when they end, but here the store is closed first.
+            hub.daybook.write()
+            hub.triggers.note_heard()
         nursery.cancel_scope.cancel(reason="the test is over")

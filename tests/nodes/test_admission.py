@@ -1,6 +1,7 @@
 """Who may join, as whom, and what becomes of two that want the same name."""
 
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 from wsproto.events import AcceptConnection, Pong, TextMessage
 
-from apexbridge_trio.nodes import described
+from apexbridge_trio.nodes import HUB_ENDED, described, is_away
 from apexbridge_trio.protocol.envelope import frame
 from apexbridge_trio.protocol.frames import (
     ChannelError,
@@ -231,6 +232,34 @@ class TestRegistration:
             assert said.node_id is not None
             assert said.node_id.startswith("node_")
             assert (await node.register("attic", node_id=None)).node_id == said.node_id
+
+
+class TestWhoIsHereOnDisk:
+    """A hub that is killed leaves what the next one goes by: who was away, and since when."""
+
+    async def test_who_has_left_is_away_and_who_is_back_is_not(
+        self, tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_world(tmp_path) as world:
+            key = key_for(world, "node")
+            for clock_s in (0.0, 0.0, -3600.0, 3600.0):
+                ms = int((time.time() + clock_s) * 1000)
+                for room in ("record", "registry"):
+                    monkeypatch.setattr(f"apexbridge_trio.nodes.{room}.now_ms", lambda ms=ms: ms)
+                async with joined(world, key=key):
+                    [record] = world.hub.nodes.rows.nodes()
+                    assert not is_away(record)
+                await settled(lambda: world.look() == QUIET)
+                [record] = world.hub.nodes.rows.nodes()
+                assert (is_away(record), record.left_reason) == (True, "the node has gone")
+
+    async def test_who_leaves_in_a_drain_was_hung_up_on(self, tmp_path: Path, autojump_clock: object) -> None:
+        async with open_world(tmp_path) as world:
+            async with joined(world):
+                world.hub.flights.is_draining = True
+            await settled(lambda: world.look() == QUIET)
+            [record] = world.hub.nodes.rows.nodes()
+            assert (is_away(record), record.left_reason) == (True, HUB_ENDED)
 
 
 class TestBounds:

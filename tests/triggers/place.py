@@ -1,9 +1,10 @@
 """One state directory, and hubs' triggers on it, one after the other."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Place:
             triggers.firings.actions, triggers.firings.webhooks = self.actions, self.webhooks
             async with trio.open_nursery() as nursery:
                 await nursery.start(triggers.run)
-                yield Rooms(events, notices, triggers, flights)
+                yield Rooms(events, notices, triggers, flights, journal, written)
                 nursery.cancel_scope.cancel(reason="the hub ends")
 
     def owed(self) -> list[str]:
@@ -132,6 +133,16 @@ class Rooms:
     notices: Notices
     triggers: Triggers
     flights: Flights
+    journal: Journal
+    written: Store
+
+    def write(self, work: Callable[[Store], None], kind: Any, owner: Principal, data: Any) -> None:
+        """Have something written, and told once it is on disk."""
+
+        def told(_: None) -> None:
+            self.events.publish(kind, owner, data)
+
+        self.journal.post(partial(work, self.written), told)
 
     def lose(self, task: str) -> None:
         """Have a task lost."""

@@ -168,6 +168,35 @@ class TestWhatLasts:
             assert (entry(world)["held"], entry(world)["leftOut"]) == (3, 2)
             await trio.sleep(61)
             assert len(told(world)) == 3
+            node(world, "offline", name="n9")
+            assert (entry(world)["held"], entry(world)["leftOut"]) == (1, 2), "what has fired takes no room"
+
+    async def test_one_that_fills_its_room_leaves_room_for_the_others(
+        self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apexbridge_trio.triggers.holds.MOST_HELD", 3)
+        theirs = msgspec.structs.replace(self.away, name="theirs", tenant="others")
+        async with watched(tmp_path, theirs, self.away) as world:
+            for number in range(5):
+                node(world, "offline", name=f"n{number}", owner=THEM)
+            node(world, "offline")
+            await trio.sleep(61)
+            assert (len(told(world)), len(told(world, THEM))) == (1, 3)
+
+    async def test_what_has_fired_is_not_told_again_before_it_was_otherwise(
+        self, tmp_path: Path, autojump_clock: Any
+    ) -> None:
+        gone = msgspec.structs.replace(self.away, when={"to": ["offline", "draining"]})
+        async with watched(tmp_path, gone) as world:
+            node(world, "draining")
+            await trio.sleep(61)
+            node(world, "offline", was="draining")
+            await trio.sleep(600)
+            assert len(told(world)) == 1
+            node(world, "online", was="offline")
+            node(world, "offline")
+            await trio.sleep(61)
+            assert len(told(world)) == 2
 
 
 class TestWhatIsDone:
@@ -258,19 +287,53 @@ class TestWhatIsDone:
     async def test_only_so_many_at_a_time_and_the_others_wait(
         self, tmp_path: Path, autojump_clock: Any
     ) -> None:
-        async with watched(
-            tmp_path, trigger(on="node.status", do="tool", tool="slow", timeout_s=10)
-        ) as world:
+        slow = trigger(on="node.status", do="tool", tool="slow", timeout_s=10)
+        async with watched(tmp_path, slow) as world:
             world.add_tool("slow", hold=True)
-            for number in range(40):
+            for number in range(10):
                 node(world, "offline", name=f"n{number}")
             await trio.testing.wait_all_tasks_blocked()
-            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (16, 40)
+            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (4, 10)
             await trio.sleep(15)
-            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (16, 24)
+            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (4, 6)
             await trio.sleep(30)
             assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (0, 0)
-            assert entry(world)["failed"] == 40
+            assert entry(world)["failed"] == 10
+
+    async def test_what_hangs_for_one_holds_up_no_other(self, tmp_path: Path, autojump_clock: Any) -> None:
+        """A trigger whose actions hang has 4 of 16 places, and all of a tenant's have 8."""
+        bad = [trigger(f"b{n}", on="node.status", do="tool", tool="slow", tenant="others") for n in range(5)]
+        good = trigger("good", on="node.status", do="tool", tool="quick")
+        async with watched(tmp_path, *bad, good) as world:
+            world.add_tool("slow", hold=True)
+            quick = world.add_tool("quick")
+            for number in range(10):
+                node(world, "offline", name=f"n{number}", owner=THEM)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (8, 50)
+            node(world, "offline")
+            await trio.testing.wait_all_tasks_blocked()
+            assert quick.started.is_set()
+            assert (len(world.hub.triggers), world.hub.triggers.firings.rows.count()) == (8, 50)
+            world.hub.triggers.replace([])
+            for flight in world.hub.flights.roots(THEM):
+                world.hub.flights.interrupt(flight.path, THEM, "enough")
+
+    async def test_what_one_has_waiting_leaves_out_no_other(
+        self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apexbridge_trio.triggers.triggers.MOST_WAITING", 6)
+        bad = trigger("bad", on="node.status", do="tool", tool="slow", tenant="others", timeout_s=5)
+        good = trigger("good", on="node.status", do="tool", tool="quick")
+        async with watched(tmp_path, bad, good) as world:
+            world.add_tool("slow", hold=True)
+            quick = world.add_tool("quick")
+            for number in range(10):
+                node(world, "offline", name=f"n{number}", owner=THEM)
+            node(world, "offline")
+            await trio.testing.wait_all_tasks_blocked()
+            assert (entry(world, "bad")["leftOut"], quick.started.is_set()) == (4, True)
+            await trio.sleep(20)
 
 
 class TestGuards:

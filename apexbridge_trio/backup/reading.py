@@ -5,6 +5,7 @@ file is made anew and plain, and no more is written than the manifest says, whic
 is room for.
 """
 
+import errno
 import os
 import shutil
 import struct
@@ -157,4 +158,8 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except _BROKEN:
+        raise BackupUnusable("it is damaged or cut short") from None
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:  # not the disk: a place before the file's beginning
+            raise
         raise BackupUnusable("it is damaged or cut short") from None

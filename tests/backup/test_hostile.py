@@ -194,6 +194,16 @@ def test_cut_short_at_any_byte(good: Path) -> None:
         refused(good)
 
 
+def test_a_directory_that_lies_of_where_it_is(good: Path) -> None:
+    """`zipfile` corrects all places by it, and looks for a file before the beginning."""
+    whole = bytearray(good.read_bytes())
+    place = whole.rindex(b"PK\x05\x06") + 16
+    offset = int.from_bytes(whole[place : place + 4], "little")
+    whole[place : place + 4] = (offset + 100_000).to_bytes(4, "little")
+    good.write_bytes(whole)
+    refused(good, "damaged or cut short")
+
+
 def test_any_bit_that_flips_is_found_or_changes_nothing(good: Path) -> None:
     whole, files, chance, found = good.read_bytes(), entries_of(good), random.Random(8), 0
     for _ in range(300):

@@ -51,6 +51,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import watch
+from apexbridge_trio.reconfiguration import note_plugins
 from apexbridge_trio.serving import Address, ServingLimits, serve
 from apexbridge_trio.settings import Origin, watch_file
 from apexbridge_trio.standing import tell_standing
@@ -109,7 +110,8 @@ async def run_hub(
             async with trio.open_nursery() as serving:
                 await serving.start(_serve, hub, binds, sockets, drained, name="serving")
                 # The start waits for none of these, nor for what they import.
-                services.start_soon(watch, hub.plugins, partial(_warm, hub), name="plugin folders")
+                warm, noted = partial(_warm, hub), partial(note_plugins, hub)
+                services.start_soon(watch, hub.plugins, warm, noted, name="plugin folders")
                 services.start_soon(watch_file, hub.settings, name="config file")
                 services.start_soon(_look_for_local, hub, name="local providers")
                 services.start_soon(tell_standing, hub, name="standing")

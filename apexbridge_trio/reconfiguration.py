@@ -76,6 +76,14 @@ def note_change(audit: Audit, change: Change) -> Callable[[], None]:
     return partial(audit.write, audit.line(action, change.revision, by, after=after))
 
 
+def note_plugins(hub: Hub, folders: list[Path]) -> None:
+    """Note in the audit that somebody has put something else into plugins' folders."""
+    for folder in folders:
+        place = hub.plugins.place(folder)
+        what = "refused" if place.fault else "loaded" if place.plugin else "removed"
+        hub.audit.note("plugin.reloaded", folder.name, FILE, after={"is": what})
+
+
 def tell_change(hub: Hub, change: Change) -> None:
     """Tell every household of a change that is in force: its keys, and none of its values."""
     said = {"revision": change.revision, "changed": change.applied, "origin": change.origin.kind}

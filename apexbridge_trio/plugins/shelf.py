@@ -178,8 +178,8 @@ class Plugins:
             log.warning("plugin left out", reason=fault)
         log.info("the plugins are those of another config", opened=len(found))
 
-    async def reload(self, folders: Iterable[Path]) -> None:
-        """Open folders again, and offer what is in them now.
+    async def reload(self, folders: Iterable[Path]) -> list[Path]:
+        """Open folders again, and offer what is in them now; returns those in which that is another.
 
         What can not be opened stays as it was, and is a fault. Nothing of what is running is stopped.
 
@@ -187,15 +187,16 @@ class Plugins:
         """
         places = sorted(folders)
         found = await self._opened({folder: partial(self._open, folder) for folder in places})
-        news = [self._places.note(folder, plugin) for folder, plugin in found.items()]
-        if not any(news):
-            return
+        news = [folder for folder, plugin in found.items() if self._places.note(folder, plugin)]
+        if not news:
+            return []
         known = self.offer.faults
         self.exchange()
         for fault in self.offer.faults:
             if fault not in known:
                 log.warning("plugin stays as it was", reason=fault)
         log.info("plugins are loaded anew", folders=[folder.name for folder in places])
+        return news
 
     def exchange(self) -> None:
         """Put what the places hold into a new offer, at once."""

@@ -24,7 +24,15 @@ _ALWAYS: Final = frozenset({manifest.FILE, legacy.FILE, environment.FILE})
 log = get_logger("plugins")
 
 
-async def watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> None:
+Reloaded = Callable[[], Awaitable[object]]
+Noted = Callable[[list[Path]], object]
+
+
+def _nobody(_: list[Path]) -> None:
+    """Nobody notes it."""
+
+
+async def watch(plugins: Plugins, reloaded: Reloaded, noted: Noted = _nobody) -> None:
     """Open each folder again in which something changes that matters, until cancelled.
 
     Changes are gathered for a moment, so that a folder that is being copied is opened once or twice,
@@ -33,18 +41,19 @@ async def watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> 
     Args:
         plugins: Whose directories are watched, those that are there.
         reloaded: Called after each time, also when the config has brought other plugins.
+        noted: Told of folders that hold something else than before because somebody has edited them.
     """
     while True:
         # Taken before the directories are: a change of them in between is seen.
         moved = plugins.moved
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, plugins, reloaded, name="watch plugin folders")
+            nursery.start_soon(_watch, plugins, reloaded, noted, name="watch plugin folders")
             await moved.wait()
             nursery.cancel_scope.cancel(reason="the directories are others now")
         await reloaded()
 
 
-async def _watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) -> None:
+async def _watch(plugins: Plugins, reloaded: Reloaded, noted: Noted) -> None:
     from watchfiles import awatch
 
     try:
@@ -52,7 +61,7 @@ async def _watch(plugins: Plugins, reloaded: Callable[[], Awaitable[object]]) ->
         async with aclosing(awatch(*places, rust_timeout=LOOK_MS)) as news:
             async for changes in news:
                 if folders := touched(plugins, (Path(path) for _, path in changes)):
-                    await plugins.reload(folders)
+                    noted(await plugins.reload(folders))
                     await reloaded()
     except (OSError, RuntimeError) as fault:  # the library's own error is a RuntimeError
         log.warning("plugin folders are not watched: restart the hub after a change", reason=str(fault))

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -39,14 +39,16 @@ SENTENCES = '[[sentences.en.phrases]]\ntool = "echo"\nsay = ["say it"]\nanswer =
 
 
 @asynccontextmanager
-async def watched(plugins: Plugins) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
+async def watched(
+    plugins: Plugins, noted: Callable[[list[Path]], object] = lambda _: None
+) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
     """Watch the folders; each reload is a message."""
     told, reloads = trio.open_memory_channel[None](100)
     before = len(open_fds())
     with trio.fail_after(SAFETY_S), capture():
         async with trio.open_nursery() as nursery:
             await nursery.start(plugins.run)
-            nursery.start_soon(watch, plugins, partial(told.send, None))
+            nursery.start_soon(watch, plugins, partial(told.send, None), noted)
             await warm(plugins, reloads)
             yield reloads
             nursery.cancel_scope.cancel(reason="the test is over")
@@ -99,6 +101,24 @@ async def test_a_folder_is_added_changed_broken_and_removed(tmp_path: Path) -> N
         while plugins.tools:
             await reloads.receive()
         assert roster(plugins) == []
+
+
+async def test_who_notes_changes_hears_of_each_folder_that_holds_something_else(tmp_path: Path) -> None:
+    place = tmp_path / "plugins"
+    place.mkdir()
+    plugins = load(place, state=tmp_path / "state")
+    heard: list[Path] = []
+    async with watched(plugins, heard.extend) as reloads:
+        folder = write_plugin(place, code=SAY)
+        while "echo" not in plugins.tools:
+            await reloads.receive()
+        assert folder in heard
+        del heard[:]
+        (place / "no-plugin").mkdir()
+        shutil.rmtree(folder)
+        while plugins.tools:
+            await reloads.receive()
+    assert set(heard) == {folder}
 
 
 async def test_a_call_in_flight_ends_on_what_it_began_with(tmp_path: Path) -> None:

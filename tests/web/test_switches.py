@@ -1,5 +1,6 @@
 """Plugins switched off and on: at once, over restarts, and with what they run."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import trio.testing
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.protocol.openai import Call, CalledFunction
+from apexbridge_trio.reconfiguration import note_plugins
 from tests.harness.journal import broken, held
 from tests.harness.world import World, open_world, say
 from tests.plugins.folders import call_tool, write_plugin
@@ -171,6 +173,28 @@ async def test_who_switched_what_is_in_the_audit(state):
                 ("plugin.reloaded", "clock", "127.0.0.1"),
                 ("plugin.enabled", "clock", "127.0.0.1"),
                 ("plugin.disabled", "clock", "127.0.0.1"),
+            ]
+
+
+async def test_what_somebody_has_put_into_a_plugins_folder_is_in_the_audit(state):
+    place = state / "mine"
+    place.mkdir()
+    with trio.fail_after(NET_S):
+        async with open_world(state, plugins={"directories": [str(place)]}) as world:
+            plugins = world.hub.plugins
+            folder = write_plugin(place, code=HOLD)
+            note_plugins(world.hub, await plugins.reload([folder]))
+            (folder / "echo.py").write_text("def")
+            note_plugins(world.hub, await plugins.reload([folder]))
+            note_plugins(world.hub, await plugins.reload([folder]))
+            shutil.rmtree(folder)
+            note_plugins(world.hub, await plugins.reload([folder]))
+            lines = world.hub.audit.rows.listed(limit=10, action="plugin")
+            assert [(line.action, line.target, line.origin) for line in lines] == [
+                ("plugin.reloaded", folder.name, "file")
+            ] * 3
+            assert [line.after for line in lines] == [
+                f'{{"is":"{word}"}}' for word in ("removed", "refused", "loaded")
             ]
 
 

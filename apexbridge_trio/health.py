@@ -79,6 +79,8 @@ class Health:
             return _told("disk", "failing", f"It can not be looked at: {fault.strerror}.", 0.0)
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         is_low = free < min(LOW_BYTES, LOW_SHARE * size)
+        if found.f_files and not found.f_favail:  # some file systems have no such number
+            return _told("disk", "failing", "It takes no more files (df -i).", 0.0)
         state = "failing" if not free else "limited" if is_low else "ok"
         return _told("disk", state, f"{_size(free)} of {_size(size)} free", 0.0)
 

@@ -20,6 +20,8 @@ class Stats(NamedTuple):
     f_frsize: int
     f_blocks: int
     f_flag: int
+    f_files: int = 0
+    f_favail: int = 0
 
 
 @pytest.fixture
@@ -109,6 +111,12 @@ async def test_the_disk_is_told(state, autojump_clock, monkeypatch, free, flag, 
         monkeypatch.setattr(os, "statvfs", lambda _: Stats(free, 1, 2 * 10**12, flag))
         health = look(world)
         assert (part(health, "disk")["state"], part(health, "store")["state"]) == (disk, store)
+
+
+async def test_a_disk_that_takes_no_more_files_is_told(state, autojump_clock, monkeypatch):
+    async with open_world(state) as world:
+        monkeypatch.setattr(os, "statvfs", lambda _: Stats(10**12, 1, 2 * 10**12, 0, 1000, 0))
+        assert part(look(world), "disk")["state"] == "failing"
 
 
 async def test_a_disk_that_can_not_be_looked_at_is_told_and_no_fault_of_health(

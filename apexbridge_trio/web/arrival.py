@@ -20,6 +20,12 @@ from apexbridge_trio.web.crossing import shown_to
 # Where the server says how the client's leaving is heard of.
 _PEER: Final = "apexbridge.peer"
 
+# What a proxy adds that says anything of itself; a program of this machine has no reason to.
+_OF_PROXIES: Final = frozenset(
+    {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded", b"via", b"x-real-ip"}
+    | {b"cf-connecting-ip", b"true-client-ip", b"x-client-ip", b"tailscale-user-login"}
+)
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -175,5 +181,4 @@ def _is_local(scope: Scope) -> bool:
     host = (scope.get("client") or ("",))[0]
     is_loopback = host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"}
     # A proxy on this machine brings the whole world; its peers are not local.
-    proxied = any(key in {b"x-forwarded-for", b"forwarded", b"x-real-ip"} for key, _ in scope["headers"])
-    return is_loopback and not proxied
+    return is_loopback and not any(key in _OF_PROXIES for key, _ in scope["headers"])

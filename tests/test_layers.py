@@ -1,6 +1,7 @@
 """Imports go strictly downwards, and a few libraries live in one room each."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,15 @@ def test_imports_go_strictly_downwards(path: Path) -> None:
 def test_every_level_has_a_room() -> None:
     rooms = {room_of(path) for path in MODULES}
     assert set(LEVEL) <= rooms, "a level without a room"
+
+
+def test_every_room_is_in_the_table_of_the_design() -> None:
+    house = (
+        (PACKAGE.parent / "docs/design.md").read_text("utf-8").partition("\n| room |")[2].partition("\n\n")[0]
+    )
+    told = {
+        name.strip("/")
+        for row in house.splitlines()[2:]
+        for name in re.findall(r"`([^`]+)`", row.split("|")[1])
+    }
+    assert told == set(LEVEL) - {"", "__main__"}

@@ -1,6 +1,8 @@
 """The document and the routes are of each other's size."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,3 +67,29 @@ async def test_the_document_needs_no_key(tmp_path, autojump_clock):
         reply = await world.ask("GET", "/openapi.json")
         assert reply.status == 200
         assert reply.json["openapi"] == "3.1.0"
+
+
+def in_the_page() -> set[tuple[str, str]]:
+    """Return the methods and paths of the table in docs/protocol.md."""
+    page = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
+    table = page.partition("\n| method, path |")[2].partition("\n\n")[0]
+    found: set[tuple[str, str]] = set()
+    for row in table.splitlines()[2:]:
+        methods: list[str] = []
+        was_path = False
+        for method, path in re.findall(r"\b([A-Z]{3,})\b|`(/[^`]*)`", row.split("|")[1]):
+            methods = [] if method and was_path else methods
+            methods += [method] if method else []
+            found |= {(one, re.sub(r"{\w+}", "{}", path)) for one in methods if path}
+            was_path = bool(path)
+    return found
+
+
+def test_the_table_of_the_page_is_all_there_is() -> None:
+    paths = json.loads(document())["paths"]
+    told = {
+        (method.upper(), re.sub(r"{\w+}", "{}", path))
+        for path, methods in paths.items()
+        for method in methods
+    }
+    assert in_the_page() == told

@@ -1,6 +1,7 @@
 """`make install` puts a hub that runs below any root, and `make uninstall` takes away exactly that."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,10 @@ async def test_what_is_installed_runs_and_is_uninstalled_to_the_last_file(tmp_pa
     launcher = root / "opt/home/bin/apexbridge"
     assert launcher.read_text("utf-8").startswith("#!/opt/home/lib/apexbridge/bin/python3 -I\n")
     assert config.read_text("utf-8") == (ROOT / "config.toml").read_text("utf-8")
+    doc = root / "opt/home/share/doc/apexbridge"
+    for page in (doc / "README.md", doc / "README.zh.md"):
+        links = re.findall(r"\]\(([^)#:]+)[)#]", page.read_text("utf-8"))
+        assert [link for link in links if not (doc / link).is_file()] == []
     # Not where it will be, so its interpreter is named; nothing of this checkout may be found by it.
     command = [str(lib / "bin/python3"), "-I", str(launcher), "serve", "--bind", "127.0.0.1:0"]
     (tmp_path / "state").mkdir()

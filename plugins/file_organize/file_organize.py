@@ -98,7 +98,9 @@ def find_directory(asked: str, allowed: list[Path]) -> Path:
     """
     if not allowed:
         raise Refused(
-            "No folder may be sorted yet: name some in config.env, as ALLOWED_DIRECTORIES=/path:/other"
+            "no folder may be sorted yet: write ALLOWED_DIRECTORIES=/path:/other into config.env in this"
+            " plugin's state directory / 还没有可以整理的文件夹，请在插件状态目录的 config.env 里写"
+            " ALLOWED_DIRECTORIES"
         )
     path = Path(asked.strip())
     if path.is_absolute():
@@ -108,7 +110,7 @@ def find_directory(asked: str, allowed: list[Path]) -> Path:
         fits = [one for one in allowed if one.name.casefold() == path.name.casefold()]
     if not fits:
         names = ", ".join(one.name for one in allowed)
-        raise Refused(f"There is no such folder among those that may be sorted: {names}.")
+        raise Refused(f"only these folders may be sorted: {names} / 只能整理这些文件夹：{names}")
     return fits[0]
 
 

@@ -163,14 +163,16 @@ def test_only_what_is_allowed_is_sorted(hub: FakeHub, box: Path, tmp_path: Path,
     answered = run(hub, box, directory=asked.format(box=box))
     assert answered == {
         "status": "error",
-        "error": "There is no such folder among those that may be sorted: Downloads.",
+        "error": "only these folders may be sorted: Downloads / 只能整理这些文件夹：Downloads",
     }
     assert hub.asked == []
     assert (tmp_path / "a.jpg").is_file()
 
 
 def test_without_a_config_it_says_what_to_write(hub: FakeHub) -> None:
-    assert "ALLOWED_DIRECTORIES=" in run(hub, None, directory="/tmp")["error"]
+    told = run(hub, None, directory="/tmp")["error"]
+    assert "ALLOWED_DIRECTORIES=" in told
+    assert "还没有可以整理的文件夹" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -45,7 +45,7 @@ from apexbridge_trio import __version__
 from apexbridge_trio.activation import passed_sockets
 from apexbridge_trio.composition import callback_url, open_hub
 from apexbridge_trio.config import Config, ConfigFile, Source
-from apexbridge_trio.errors import ApexError
+from apexbridge_trio.errors import ApexError, faults_in
 from apexbridge_trio.forgetting import forget_old
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.log import get_logger
@@ -280,7 +280,7 @@ def run(config: Config, *, file: ConfigFile, source: Source, state: Path, bind: 
         binds = [bind] if bind else [] if sockets else [config.server.bind]
         trio.run(run_hub, config, state, binds, sockets, file, source)
     except* (ApexError, OSError) as faults:
-        for fault in faults.exceptions:
+        for fault in faults_in(faults):
             log.error("the hub can not run", reason=str(fault))
     else:
         return 0

@@ -5,7 +5,7 @@ An error says whose fault it is by its class: the HTTP status, OpenAI's ``type``
 they hold no path of the machine, no key and no trace.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 
@@ -428,3 +428,12 @@ class TaskFailed(ToolFailed):
     """A task that answers later has said, by its callback, that it failed."""
 
     code = "task_failed"
+
+
+def faults_in(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    """Yield what is in a group, however deep: nurseries inside of nurseries make groups of groups."""
+    for fault in group.exceptions:
+        if isinstance(fault, BaseExceptionGroup):
+            yield from faults_in(fault)
+        else:
+            yield fault

@@ -835,7 +835,7 @@ class TestStart:
     async def test_a_bind_that_fails_leaves_no_socket(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             binds = ["127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"]
-            with pytest.raises(OSError, match="in use"):
+            with pytest.raises(ConfigInvalid, match=rf"{binds[1]}: Address already in use; stop what"):
                 await serve(
                     Paths(), binds=binds, limits=ServingLimits(), shutdown=trio.sleep_forever, on_fault=print
                 )

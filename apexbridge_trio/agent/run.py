@@ -17,7 +17,7 @@ from apexbridge_trio.agent.home import open_home
 from apexbridge_trio.agent.kept import Kept
 from apexbridge_trio.agent.registration import Profile
 from apexbridge_trio.config import Secret, read_secret, shipped
-from apexbridge_trio.errors import ApexError, ConfigInvalid
+from apexbridge_trio.errors import ApexError, ConfigInvalid, faults_in
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.notify import notify
 from apexbridge_trio.plugins import Plugins, machine_zone
@@ -74,7 +74,7 @@ def run(options: Options) -> int:
         try:
             trio.run(_run, options, profile, plugins, home.folder)
         except* (ApexError, OSError) as faults:
-            for fault in faults.exceptions:
+            for fault in faults_in(faults):
                 log.error("the node can not run", reason=str(fault))
         else:
             return 0

@@ -1,5 +1,6 @@
 """The listeners, the lifespan, and the way to stop."""
 
+import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -160,7 +161,17 @@ def _bound(bind: str) -> socket.socket:
     if not host or not port.isdecimal():
         raise ConfigInvalid(f"{bind!r} is no address to bind: it must be HOST:PORT.", param="server.bind")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    except OSError as fault:
+        raise ConfigInvalid(_why_not(bind, fault), param="server.bind") from fault
+
+
+def _why_not(bind: str, fault: OSError) -> str:
+    # Python adds the address, as a tuple.
+    reason = (fault.strerror or "it failed").partition(" (while ")[0]
+    hint = "; stop what listens there, or choose another port" if fault.errno == errno.EADDRINUSE else ""
+    return f"Can not listen on {bind}: {reason}{hint} (server.bind, or --bind)."
 
 
 def _listener(sock: socket.socket, limits: ServingLimits) -> trio.SocketListener:

@@ -30,8 +30,8 @@ class StateHeld(StoreUnusable):
     def __init__(self, state: Path, pid: str) -> None:
         who = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"a hub runs in {state} already ({who}); stop it first (systemctl stop apexbridge),"
-            " or give this one another --state"
+            f"a hub runs in {state} already ({who}); stop it first (Ctrl-C there, or"
+            " systemctl stop apexbridge), or give this one another --state"
         )
         self.pid = pid
 

@@ -89,6 +89,7 @@ async def test_an_address_in_use_is_said_in_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stdout == b""
     assert b"the hub can not run" in done.stderr
+    assert f"Can not listen on 127.0.0.1:{port}: Address already in use".encode() in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -4,15 +4,17 @@ Of all the commands only the one that is asked for is imported; all of them, whe
 there are. That is a third of the time of a short command.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Final
 
 import typer
 
-from apexbridge_trio.cli.exits import Failure, exit_code_of
-from apexbridge_trio.errors import ApexError
+from apexbridge_trio.cli.exits import Exit, Failure, exit_code_of
+from apexbridge_trio.errors import ApexError, faults_in
 
 # In the order of the help: the command, and the module of this package that has it.
 COMMANDS: Final = {
@@ -83,6 +85,27 @@ def _apexbridge(version: Version = False) -> None:
 
 def main() -> None:
     """Run one command and leave with its exit code (docs/cli.md)."""
+    untold: OSError | None = None
+    try:
+        _run()
+    except* OSError as faults:  # in a group, if a loop was running
+        untold = next(fault for fault in faults_in(faults) if isinstance(fault, OSError))
+    if untold is not None:
+        _leave_untold(untold)
+
+
+def _leave_untold(fault: OSError) -> None:
+    """Leave when what there is to say can not be said: in silence if nobody reads it any more."""
+    if isinstance(fault, BrokenPipeError):
+        # What is left in the buffer would be a complaint of Python's at its end.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        print(f"apexbridge: {fault.strerror or fault}", file=sys.stderr)
+    sys.exit(Exit.FAILED)
+
+
+def _run() -> None:
     try:
         app_for(sys.argv[1:])(prog_name="apexbridge")
     except (Failure, ApexError) as fault:

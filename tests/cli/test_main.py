@@ -1,7 +1,10 @@
 """Faults leave with their exit code and one clear line."""
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -66,6 +69,33 @@ def test_the_version_is_told_as_most_programs_tell_it(run: Run) -> None:
 def test_what_the_hub_refuses_has_its_exit_code(hub: FakeHub, run: Run, status: int, code: int) -> None:
     hub.answers["GET /v1/models"] = Reply(envelope("No."), status)
     assert run("models").code == code
+
+
+def nobody() -> int:
+    """Return the end of a pipe that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    return writes
+
+
+@pytest.mark.parametrize(
+    ("open_it", "said"),
+    [
+        (nobody, ""),
+        (lambda: os.open("/dev/full", os.O_WRONLY), "apexbridge: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("words", [("version",), ("events", "--follow")])
+def test_what_can_not_be_said_ends_a_command_without_a_trace(
+    hub: FakeHub, open_it: Callable[[], int], said: str, words: tuple[str, ...]
+) -> None:
+    told = {"type": "alert", "seq": 1, "epoch": "e", "data": {"message": "hello"}, "timestamp": 1}
+    stream = f"id: e:1\nevent: alert\ndata: {json.dumps(told)}\n\n".encode()
+    hub.answers["GET /v1/events?"] = Reply(stream, content_type="text/event-stream")
+    command = [sys.executable, "-m", "apexbridge_trio", *words]
+    with os.fdopen(open_it(), "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_no_words_show_the_help(run: Run) -> None:

@@ -59,7 +59,8 @@ def too_slow(where: Path, open_s: float) -> ConfigInvalid:
 
 
 def _fill(future: Future[Opened], where: Path, open_it: Open) -> None:
+    found: Opened = ConfigInvalid(f"{where}: its import ended its thread")
     try:
-        future.set_result(attempt(where, open_it))
-    except BaseException as fault:  # noqa: BLE001  # raised again where it is waited for
-        future.set_exception(fault)
+        found = attempt(where, open_it)
+    finally:
+        future.set_result(found)

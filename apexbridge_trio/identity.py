@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -66,6 +66,30 @@ class Principal(Struct, frozen=True):
         if self.family_id is not None:
             raise Forbidden("This key does not belong to that family.", param="familyId")
         return replace(self, family_id=family_id)
+
+
+class Owned(Protocol):
+    """A record that is somebody's."""
+
+    @property
+    def principal_id(self) -> str:
+        """The key it came with."""
+        ...
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose hub it is done for."""
+        ...
+
+    @property
+    def family_id(self) -> str | None:
+        """Who within the tenant."""
+        ...
+
+
+def owner_of(record: Owned, scopes: frozenset[str] = frozenset()) -> Principal:
+    """Return whose a record is; what its key may do is not kept with it, and is nothing unless said."""
+    return Principal(record.principal_id, record.tenant_id, record.family_id, scopes)
 
 
 class Keys:

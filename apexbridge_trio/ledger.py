@@ -26,7 +26,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from apexbridge_trio.errors import ToolFailed
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.protocol.callback import Callback, read_callback
 from apexbridge_trio.protocol.openai import encode
@@ -266,8 +266,3 @@ class Ledger:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
-
-
-def owner_of(record: TaskRecord) -> Principal:
-    """Return whose task it is."""
-    return Principal(record.principal_id, record.tenant_id, record.family_id)

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from apexbridge_trio.errors import TooMany
 from apexbridge_trio.events import Events
-from apexbridge_trio.identity import Principal
-from apexbridge_trio.ledger import owner_of
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.nodes import Node, Nodes, NodeTask, task_entry
 from apexbridge_trio.notices import Notices
 from apexbridge_trio.pending import Pendings
@@ -25,7 +24,7 @@ HUB: Final = Principal("hub")
 
 def tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, reminders: Reminders) -> None:
     """Have what happens in the rooms told to whom it concerns."""
-    pendings.owed = nodes.book.owed = notices.owed
+    pendings.owed = nodes.book.owed = reminders.owed = notices.owed
     pendings.progressed = notices.heard_progress
 
     def progressed(task: NodeTask, progress: float | None, message: str) -> None:
@@ -36,15 +35,13 @@ def tell(events: Events, notices: Notices, pendings: Pendings, nodes: Nodes, rem
         events.publish("node.status", node.owner, said)
 
     def task_changed(record: NodeTaskRecord) -> None:
-        owner = Principal(record.principal_id, record.tenant_id, record.family_id)
-        events.publish("task.status", owner, task_entry(record))
+        events.publish("task.status", owner_of(record), task_entry(record))
 
-    def reminded(owner: Principal, _kind: str, said: dict[str, Any]) -> None:
+    def reminded(owner: Principal, said: dict[str, Any]) -> None:
         if said["action"] != "notify":  # one that only tells is told as the notice that it owes
             events.publish("reminder", owner, said)
 
-    reminders.publish = reminded
-    reminders.notified = lambda notice: notices.owed(notice.id)
+    reminders.fired = reminded
     nodes.reports.progressed = progressed
     nodes.changed = node_changed
     nodes.book.changed = task_changed

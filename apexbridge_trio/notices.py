@@ -19,10 +19,9 @@ from apexbridge_trio.errors import NotFound, TooMany
 from apexbridge_trio.events import Events, Subscription
 from apexbridge_trio.events.event import NOWHERE, write_frame
 from apexbridge_trio.events.history import EVENT_BYTES
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Entry, Journal
-from apexbridge_trio.ledger import owner_of
 from apexbridge_trio.limits import Rate
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.callback import Callback
@@ -230,7 +229,7 @@ class Notices:
 
         def after(acked: Notice | None) -> None:
             if acked is not None:
-                self._events.publish("notification.acked", _owner(acked), _acked(acked, reader, device))
+                self._events.publish("notification.acked", owner_of(acked), _acked(acked, reader, device))
             done(acked is not None)
 
         self._journal.post(
@@ -276,7 +275,7 @@ class Notices:
 
     def _tell(self, notice: Notice) -> None:
         kind: NoticeKind = notice.kind  # type: ignore[assignment]  # as it was written
-        self._events.publish(kind, _owner(notice), told(notice))
+        self._events.publish(kind, owner_of(notice), told(notice))
 
 
 def told(notice: Notice) -> dict[str, Any]:
@@ -302,10 +301,6 @@ def _here(reader: Principal, device: str) -> DeviceRecord:
 
 def _log_unwritten(fault: Exception) -> None:
     log.warning("a device could not be remembered", reason=str(fault))
-
-
-def _owner(notice: Notice) -> Principal:
-    return Principal(notice.principal_id, notice.tenant_id, notice.family_id)
 
 
 def _may_see(reader: Principal, notice: Notice) -> bool:

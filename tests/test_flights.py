@@ -267,3 +267,13 @@ async def test_killed_at_every_step_nothing_stays_in_the_tree(autojump_clock):
         assert len(flights) == 0
 
     assert await kill_at_every_step(scenario, check) >= 5
+
+
+async def test_an_id_of_the_hub_that_a_client_has_taken_gives_way():
+    flights = Flights()
+    with flights.open("rem_1-60", "chat", ANNE):
+        with flights.open_as("rem_1-60", "reminder", ANNE, prefix="rem", timeout_s=5) as flight:
+            assert flight.name.startswith("rem_")
+            assert flight.name != "rem_1-60"
+        with flights.open_as("rem_1-60", "reminder", BOB, prefix="rem", timeout_s=5) as flight:
+            assert flight.name == "rem_1-60"

@@ -10,6 +10,7 @@ from apexbridge_trio.errors import Draining, NotFound, RequestIdTaken
 from apexbridge_trio.flights.flight import Flight, Watcher
 from apexbridge_trio.flights.stop import Stop
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.ids import new_id
 
 # Receipts are repeated to who asks again; those of this many requests are remembered (about 1 KB each).
 REMEMBERED_RECEIPTS: Final = 256
@@ -62,6 +63,28 @@ class Flights:
         self._roots[key] = flight
         self._stops.pop(key, None)  # receipts of an earlier request are none of this one
         return flight
+
+    def open_as(
+        self, request_id: str, kind: str, owner: Principal, *, prefix: str, timeout_s: float
+    ) -> Flight:
+        """Reserve an id that the hub has made, as `open` does.
+
+        Whoever is of the tenant may have given a request of theirs that id: then it is another one.
+
+        Args:
+            request_id: The id.
+            kind: What it is, in the live tree.
+            owner: Whose it is.
+            prefix: Of the other id.
+            timeout_s: Its deadline, from now.
+
+        Raises:
+            Draining: The hub is about to end.
+        """
+        try:
+            return self.open(request_id, kind, owner, timeout_s=timeout_s)
+        except RequestIdTaken:
+            return self.open(new_id(prefix), kind, owner, timeout_s=timeout_s)
 
     def forget(self, flight: Flight) -> None:
         """Take a flight that was left out of the tree, and tell who waits for that."""

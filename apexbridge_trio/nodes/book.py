@@ -13,12 +13,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
-from apexbridge_trio.nodes.task import NodeTask, owner_of
+from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.origin import doing
 from apexbridge_trio.store import NodeRows, NodeTaskRecord, NodeTaskState, Notice, Tasks, change_of, row_of
 

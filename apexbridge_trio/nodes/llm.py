@@ -21,12 +21,13 @@ from apexbridge_trio.errors import (
     UpstreamUnreachable,
 )
 from apexbridge_trio.flights import Flight, Flights
+from apexbridge_trio.identity import owner_of
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Allowance, Rate
 from apexbridge_trio.nodes.link import NodeLink, now_ms
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.registry import Registry
-from apexbridge_trio.nodes.task import NodeTask, owner_of
+from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.protocol.assembly import total_tokens
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault

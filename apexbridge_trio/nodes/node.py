@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.protocol.frames import Heartbeat, NodeRegister, TaskLimits, ToolSpec
 from apexbridge_trio.store import NodeRecord
 
@@ -67,7 +67,7 @@ class Node:
     @property
     def owner(self) -> Principal:
         """Whose it is."""
-        return Principal(self.record.principal_id, self.record.tenant_id, self.record.family_id)
+        return owner_of(self.record)
 
     def keep(self, record: NodeRecord) -> None:
         """Go by another record from now on."""

@@ -11,7 +11,7 @@ from apexbridge_trio.clock import WallClock
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.flights import Flights
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
@@ -27,7 +27,7 @@ from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.reports import Reports
-from apexbridge_trio.nodes.task import NodeTask, owner_of
+from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks
 from apexbridge_trio.nodes.tool import NodeTool
 from apexbridge_trio.nodes.wanted import Wanted

@@ -138,11 +138,6 @@ class NodeTask:
         return msgspec.structs.replace(self.record, state=state, history=written)
 
 
-def owner_of(record: NodeTaskRecord) -> Principal:
-    """Return for whom a task is done."""
-    return Principal(record.principal_id, record.tenant_id, record.family_id)
-
-
 def task_entry(record: NodeTaskRecord, *, whole: bool = False) -> dict[str, Any]:
     """Say how a task stands, as ``GET /v1/tasks`` shows it; the whole with arguments and result."""
     said: dict[str, Any] = {

@@ -10,9 +10,9 @@ import trio
 from apexbridge_trio.clock import WallClock
 from apexbridge_trio.errors import StoreUnusable, TooMany
 from apexbridge_trio.flights import Flight
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.journal import Entry, Journal
-from apexbridge_trio.ledger import Ledger, Sender, Swept, Verdict, owner_of
+from apexbridge_trio.ledger import Ledger, Sender, Swept, Verdict
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.pending.call import LEAVE_S, PendingCall, hash_of
 from apexbridge_trio.plugins import Tool

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from apexbridge_trio.errors import ApexError, BadRequest, NotFound, ToolFailed
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.reminders.reminders import Reminders
 from apexbridge_trio.reminders.wanted import Wanted, read_wanted, record_of
@@ -72,7 +72,7 @@ class OwnReminders:
         return record
 
     def _is_own(self, record: ReminderRecord) -> bool:
-        return self._owner.may_see(Principal(record.principal_id, record.tenant_id, record.family_id))
+        return self._owner.may_see(owner_of(record))
 
     def _zone(self, record: ReminderRecord) -> ZoneInfo:
         """Return the zone it is shown in; one that this machine knows no more must not hide the others."""

@@ -29,12 +29,10 @@ from apexbridge_trio.errors import (
     ClockWrong,
     Draining,
     Interrupted,
-    RequestIdTaken,
     StoreUnusable,
 )
 from apexbridge_trio.flights import Flight, Flights
-from apexbridge_trio.identity import Principal
-from apexbridge_trio.ids import new_id
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.reminders.book import Book, Claim, State
@@ -54,8 +52,6 @@ MOST_RUNNING: Final = 32
 # Of those, of one tenant, so that none takes all of them: actions that hang do so for `chat.timeout_s`.
 MOST_OF_TENANT: Final = 8
 
-Publish = Callable[[Principal, str, dict[str, Any]], None]
-
 log = get_logger("reminders")
 
 
@@ -73,8 +69,8 @@ class Reminders:
 
     Attributes:
         actions: What runs chats and tools; to be set before `run`.
-        publish: Called with owner, ``reminder`` and the event's data when one has fired and that is on disk.
-        notified: Called with each notice that is owed, when that is on disk.
+        fired: Told of each firing, and whose it is, once that is on disk.
+        owed: Told of each notice that is owed since just now, by its id.
     """
 
     actions: Actions
@@ -93,8 +89,8 @@ class Reminders:
         self.rows = ReminderRows(read)
         self.home = home
         self.now = now
-        self.publish: Publish = lambda _owner, _type, _data: None
-        self.notified: Callable[[Notice], None] = lambda _notice: None
+        self.fired: Callable[[Principal, dict[str, Any]], None] = lambda _owner, _event: None
+        self.owed: Callable[[str], None] = lambda _notice_id: None
         self._flights = flights
         self._journal = journal
         self._book = Book(written, home, now)
@@ -131,7 +127,7 @@ class Reminders:
     async def _recover(self) -> None:
         try:
             for notice in await self._journal.post(self._book.recover).wait():
-                self.notified(notice)
+                self.owed(notice.id)
         except StoreUnusable as fault:
             log.error("what was left of reminders is told at the next start", reason=fault.message)
 
@@ -258,9 +254,9 @@ class Reminders:
         if claim is None:
             return
         self._spans.drop(claim.record.id)
-        self.publish(_owner_of(claim.run), "reminder", _event(claim))
+        self.fired(_owner_of(claim.run), _event(claim))
         if claim.notice is not None:
-            self.notified(claim.notice)
+            self.owed(claim.notice.id)
         elif self._turns is not None:
             self._running[claim.run.id] = claim.run
             self._turns.start_soon(self._run, claim.run, name=f"reminder {claim.run.id}")
@@ -278,15 +274,8 @@ class Reminders:
         self._tell(run)
 
     def _open(self, run: RunRecord) -> Flight:
-        """Reserve the flight of a firing, which bears the run's id.
-
-        Whoever is of the tenant may have given a chat of theirs that id: then it bears another.
-        """
         owner, timeout_s = _owner_of(run), self.actions.timeout_s
-        try:
-            return self._flights.open(run.id, "reminder", owner, timeout_s=timeout_s)
-        except RequestIdTaken:
-            return self._flights.open(new_id("rem"), "reminder", owner, timeout_s=timeout_s)
+        return self._flights.open_as(run.id, "reminder", owner, prefix="rem", timeout_s=timeout_s)
 
     async def _outcome(self, run: RunRecord, flight: Flight) -> tuple[State, str]:
         try:
@@ -302,7 +291,7 @@ class Reminders:
 
     def _note(self, notice: Notice | None) -> None:
         if notice is not None:
-            self.notified(notice)
+            self.owed(notice.id)
 
     def _lose(self, fault: Exception) -> None:
         log.error(
@@ -313,7 +302,7 @@ class Reminders:
 
 def _owner_of(run: RunRecord) -> Principal:
     # A reminder does what a chat may do for its owner, whatever else the key that set it can.
-    return Principal(run.principal_id, run.tenant_id, run.family_id, frozenset({"chat"}))
+    return owner_of(run, frozenset({"chat"}))
 
 
 def _event(claim: Claim) -> dict[str, Any]:

@@ -28,12 +28,10 @@ from apexbridge_trio.errors import (
     DeadlinePassed,
     Draining,
     Interrupted,
-    RequestIdTaken,
     StoreUnusable,
 )
 from apexbridge_trio.flights import Flight, Flights
-from apexbridge_trio.identity import Principal
-from apexbridge_trio.ids import new_id
+from apexbridge_trio.identity import owner_of
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.openai import encode
@@ -266,15 +264,8 @@ class Firings:
             return End("failed", fault.message)
 
     def _open(self, record: FiringRecord, timeout_s: float) -> Flight:
-        """Reserve the flight of an attempt, which bears the firing's id.
-
-        Whoever is of the tenant may have given a chat of theirs that id: then it bears another.
-        """
-        owner = Principal(record.principal_id, record.tenant_id, record.family_id, frozenset({"chat"}))
-        try:
-            return self._flights.open(record.id, "trigger", owner, timeout_s=timeout_s)
-        except RequestIdTaken:
-            return self._flights.open(new_id("trg"), "trigger", owner, timeout_s=timeout_s)
+        owner = owner_of(record, frozenset({"chat"}))
+        return self._flights.open_as(record.id, "trigger", owner, prefix="trg", timeout_s=timeout_s)
 
     async def _act(self, record: FiringRecord, flight: Flight) -> End:
         await self._journal.post(partial(self._written.begin, record.id)).wait()

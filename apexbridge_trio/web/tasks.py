@@ -9,13 +9,12 @@ from quart_trio import QuartTrio
 
 from apexbridge_trio.errors import BadRequest, NotFound
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.identity import Principal
+from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.nodes import FINAL, NodeTask, Wanted, task_entry
 from apexbridge_trio.pending import pending_entry, whole_pending_entry
 from apexbridge_trio.protocol.frames import ToolName, Word
 from apexbridge_trio.protocol.openai import Id, read_json
 from apexbridge_trio.stopping import stop_task
-from apexbridge_trio.store import NodeTaskRecord
 from apexbridge_trio.web.reading import narrowed, require_json
 from apexbridge_trio.web.replies import current_arrival, current_principal, reply, require_admin
 
@@ -88,7 +87,7 @@ def _listed(hub: Hub, principal: Principal) -> list[dict[str, Any]]:
         raise BadRequest(f"state: expected one of {', '.join(sorted(STATES))}.", param="state")
     tenant = None if "admin" in principal.scopes else principal.tenant_id
     listed = hub.nodes.rows.list_tasks(tenant, state, node_id)
-    entries = [task_entry(one) for one in listed if principal.may_see(_owner(one))]
+    entries = [task_entry(one) for one in listed if principal.may_see(owner_of(one))]
     if node_id is None:
         entries += [pending_entry(one) for one in hub.pendings.listed(principal, state)]
     return sorted(entries, key=_age, reverse=True)[:MOST_LISTED]
@@ -162,7 +161,7 @@ async def _retry(hub: Hub, task_id: str, principal: Principal) -> Response:
         idempotent=record.idempotent,
         metadata={**msgspec.json.decode(record.metadata), "retryOf": record.id},
     )
-    task = hub.nodes.make(wanted, _owner(record))
+    task = hub.nodes.make(wanted, owner_of(record))
     await hub.nodes.detached.start(task)
     said = {"taskId": task.id, "status": "accepted", "state": task.record.state, "retryOf": record.id}
     return reply(said, 202)
@@ -175,10 +174,6 @@ def _not_found(task_id: str) -> NotFound:
 def _age(entry: dict[str, Any]) -> int:
     made: int = entry["createdAt"]
     return made
-
-
-def _owner(record: NodeTaskRecord) -> Principal:
-    return Principal(record.principal_id, record.tenant_id, record.family_id)
 
 
 def _as_owner(asking: Principal, node: Principal) -> Principal:

@@ -19,7 +19,7 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.reminders import OwnReminders, Reminders
 from apexbridge_trio.reminders.wanted import read_wanted
-from apexbridge_trio.store import Notice, ReminderRows, Store, Tasks
+from apexbridge_trio.store import ReminderRows, Store, Tasks
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ANNE = Principal("anne", "home", None, frozenset({"chat"}))
@@ -78,8 +78,8 @@ class Place:
     state: Path
     clock: Clock = field(default_factory=Clock)
     actions: FakeActions = field(default_factory=FakeActions)
-    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    told: list[Notice] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     store_type: type[Store] = Store
     takes: bool = False
     is_lasting: bool = True
@@ -105,19 +105,19 @@ class Place:
                 clock=clock,
             )
             reminders.actions = self.actions
-            reminders.publish = lambda _owner, kind, data: self.events.append((kind, data))
+            reminders.fired = lambda _owner, event: self.events.append(event)
             self._tasks = Tasks(written)
-            reminders.notified = self._take
+            reminders.owed = self._take
             async with trio.open_nursery() as nursery:
                 if runs:
                     await nursery.start(reminders.run)
                 yield reminders
                 nursery.cancel_scope.cancel(reason="the hub ends")
 
-    def _take(self, notice: Notice) -> None:
-        self.told.append(notice)
+    def _take(self, notice_id: str) -> None:
+        self.told.append(notice_id)
         if self.takes:
-            self._tasks.settle_notice(notice.id)
+            self._tasks.settle_notice(notice_id)
 
     async def add(self, reminders: Reminders, text: str, /, owner: Principal = ANNE, **wanted: Any) -> Any:
         body = json.dumps({"text": text, **wanted}).encode()
@@ -137,5 +137,5 @@ class Place:
         """When what was published was due, as Berlin's clock shows it."""
         return [
             datetime.fromtimestamp(data["dueAt"] / 1000, BERLIN).strftime("%m-%d %H:%M:%S")
-            for _, data in self.events
+            for data in self.events
         ]

@@ -1,6 +1,5 @@
 """The clock that reminders go by: due, missed, put forward and back; and what is begun then."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 
@@ -34,9 +33,9 @@ async def test_one_fires_when_it_is_due_and_once(place, autojump_clock):
         assert (after["state"], after["fired"], after["next"]) == ("ended", 1, None)
         assert OwnReminders(reminders, ANNE).waiting() == []
     assert place.owed() == [("due", "", "tea")]
-    assert [json.loads(notice.body)["late"] for notice in place.told] == [False]
-    kind, event = place.events[0]
-    assert (kind, event["text"], event["action"]) == ("reminder", "tea", "notify")
+    (event,) = place.events
+    assert (event["text"], event["action"], event["late"]) == ("tea", "notify", False)
+    assert place.told == [event["runId"]]
 
 
 async def test_a_cron_line_fires_again_and_again_by_the_home_s_clock(place, autojump_clock):
@@ -59,7 +58,8 @@ async def test_what_was_missed_while_there_was_no_hub(place, autojump_clock, mis
     async with place.hub():
         await trio.sleep(3 * 3600)
     assert place.fired() == want
-    assert [json.loads(notice.body)["late"] for notice in place.told] == [True, False][-len(want) :]
+    assert [event["late"] for event in place.events] == [True, False][-len(want) :]
+    assert place.told == [event["runId"] for event in place.events]
 
 
 async def test_one_that_was_missed_and_is_skipped_has_ended(place, autojump_clock):
@@ -206,7 +206,7 @@ async def test_more_than_may_run_wait_their_turn(place, autojump_clock):
         await place.add(reminders, "tea", **{"in": 20})
         await trio.sleep(30)
         assert len(place.actions.ran) == 32
-        assert place.events[-1][1]["text"] == "tea"
+        assert place.events[-1]["text"] == "tea"
         place.actions.ends = "Yes."
         reminders._flights.interrupt_all("enough")
         await trio.sleep(10)
@@ -234,7 +234,7 @@ async def test_an_action_that_drains_before_it_begins_is_due_again(place, autoju
         def drain(*_event):
             reminders._flights.is_draining = True
 
-        reminders.publish = drain
+        reminders.fired = drain
         await trio.sleep(100)
         assert OwnReminders(reminders, ANNE).find(said["id"])["fired"] == 0
     assert (place.actions.ran, place.owed(), place.runs()) == ([], [], 0)
@@ -320,7 +320,7 @@ async def test_a_row_that_can_not_be_fired_does_not_hold_up_the_others(place, au
         with Store(place.state) as store:
             store.execute("UPDATE reminders SET action = '{' WHERE id = ?", (bad["id"],))
         await trio.sleep(300)
-    assert [event["text"] for _, event in place.events] == ["good"]
+    assert [event["text"] for event in place.events] == ["good"]
 
 
 async def test_a_zone_that_is_gone_fires_one_last_time(place, autojump_clock):

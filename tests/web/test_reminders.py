@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio.store import Tasks
 from tests.harness.world import World, open_world
 from tests.reminders.place import Clock
 
 
 def key_of(world: World, *scopes: str, **whose: Any) -> str:
     return f"Authorization: Bearer {world.hub.keys.create(scopes=scopes or ['chat'], **whose)[0]}"
+
+
+def notice_of(world: World, notice_id: str) -> Any:
+    return Tasks(world.hub.nodes._written._store).notice(notice_id)
 
 
 async def test_set_look_remove(tmp_path: Path, autojump_clock: Any) -> None:
@@ -82,7 +87,7 @@ async def test_what_it_has_done_is_in_the_live_tree_and_can_be_stopped(
         key = key_of(world)
         tool = world.add_tool("lamp", hold=True)
         answers: list[Any] = []
-        world.hub.reminders.notified = answers.append
+        world.hub.reminders.owed = lambda notice_id: answers.append(notice_of(world, notice_id))
         wanted = {"text": "light", "in": 10, "action": {"tool": "lamp", "args": {"on": True}}}
         assert (await world.ask("POST", "/v1/reminders", wanted, key)).status == 201
         chat = {"text": "noon", "in": 10, "action": {"chat": "What are my reminders?"}}
@@ -105,7 +110,7 @@ async def test_a_key_that_was_revoked_has_nothing_done_any_more(tmp_path: Path, 
         key, record = world.hub.keys.create(scopes=["chat"])
         tool = world.add_tool("lamp")
         answers: list[Any] = []
-        world.hub.reminders.notified = answers.append
+        world.hub.reminders.owed = lambda notice_id: answers.append(notice_of(world, notice_id))
         wanted = {"text": "light", "in": 10, "action": {"tool": "lamp"}}
         await world.ask("POST", "/v1/reminders", wanted, f"Authorization: Bearer {key}")
         world.hub.keys.revoke(record.id)

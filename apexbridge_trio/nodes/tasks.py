@@ -34,7 +34,8 @@ class NodeTasks:
     """Drives tasks.
 
     Attributes:
-        is_closing: The hub is about to end: what stands for itself is left alone from now on.
+        is_closing: The hub is about to end: what stands for itself, and what that delegates, is left alone
+            from now on.
         delegate_on: Goes on with what a task delegates; set once, when the room is composed.
     """
 
@@ -267,7 +268,7 @@ class NodeTasks:
         self._queue.discard(task)
         if not task.is_stored:
             self._drop(task)
-        elif self.is_closing and task.is_detached:
+        elif self.is_closing and any(above.survives for above in flight.lineage()):
             self._book.live.pop(task.id, None)  # it goes on; the next hub takes it up
         elif task.ending is None:
             return self._stop(task, flight)

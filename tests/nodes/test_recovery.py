@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from apexbridge_trio.protocol.frames import Heartbeat, TaskResultAck
@@ -97,8 +98,9 @@ async def test_a_task_of_a_chat_that_died_with_the_hub_keeps_its_result(
         assert state_of(world, task.task_id) == "succeeded"
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
 async def test_what_a_task_had_delegated_is_told_with_its_result(
-    tmp_path: Path, autojump_clock: object
+    is_killed: bool, tmp_path: Path, autojump_clock: object
 ) -> None:
     async with open_world(tmp_path) as world:
         key = key_for(world, "node")
@@ -112,10 +114,10 @@ async def test_what_a_task_had_delegated_is_told_with_its_result(
             await node.answer(task_id, delegating(*tools))
             await other.answer((await other.task()).task_id, "before")
             running = await other.task()
-            copy = copied(tmp_path)  # as SIGKILL leaves it
+            state = copied(tmp_path) if is_killed else tmp_path
             world.hub.nodes.close()
             world.nursery.cancel_scope.cancel()
-    async with open_world(copy) as world, connected(world, key) as again:
+    async with open_world(state) as world, connected(world, key) as again:
         assert state_of(world, task_id) == "assigned"
         said = await again.register("b", tools=tools, active_tasks=[running.task_id])
         assert said.resume == {"keep": [running.task_id], "cancel": []}

@@ -72,8 +72,9 @@ class Flight:
 
     def confirm(self) -> None:
         """Note that what went on elsewhere, as far as was known, has ended now."""
-        if self.is_unconfirmed:
-            self.is_unconfirmed, self.ended = False, trio.current_time()
+        if self.is_unconfirmed and self.ended is not None:
+            self.ended = trio.current_time()
+        self.is_unconfirmed = False
 
     def child(self, name: str, kind: str, *, timeout_s: float = math.inf) -> "Flight":
         """Make a flight below this one; a name that is taken gets a number."""

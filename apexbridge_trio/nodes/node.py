@@ -1,6 +1,6 @@
 """A machine the hub knows: what it is and can, whether it is here, and what it runs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _read_tools = msgspec.json.Decoder(list[ToolSpec]).decode
 _read_words = msgspec.json.Decoder(list[str]).decode
+
+# What a node may confirm late; of older ones the receipt stays as it was.
+MOST_LEFT: Final = 100
 
 
 class Node:
@@ -31,7 +34,7 @@ class Node:
         away_since: Trio time at which its connection ended; None while it has one, or never had.
         tasks: What holds one of its slots: what it runs, and what it was told to stop and has not
             confirmed.
-        left: What it was told to stop when its connection ended, and had not confirmed; it holds no slot.
+        left: What it was told to stop and has not confirmed in time, or before it left; it holds no slot.
         ongoing: What goes on after a task's answer and was told to stop: set once the node says so.
         texts: What prompts may have of it, by name.
         suitors: Other connections that wait for this id.
@@ -103,6 +106,18 @@ class Node:
         """Tell whether somebody's work may be done here: within its tenant, and its family if it has one."""
         mine = self.record
         return mine.tenant_id == owner.tenant_id and mine.family_id in {None, owner.family_id}
+
+    def miss(self, task: "NodeTask") -> None:
+        """Keep what it has not confirmed, in case that it does later."""
+        self.left[task.id] = task
+        if len(self.left) > MOST_LEFT:
+            del self.left[next(iter(self.left))]
+
+    def confirm(self, task_id: str) -> None:
+        """Note that nothing of a task runs there any more, if that was not known."""
+        task = self.left.pop(task_id, None)
+        if task is not None and task.flight is not None:
+            task.flight.confirm()
 
     def count(self, *, succeeded: bool, ms: float | None) -> None:
         """Count a task that has ended here."""

@@ -4,7 +4,7 @@ The reader of a node's connection calls this; nothing here waits. A result has a
 of the node that has the task, and the first; anything else is acknowledged as stale, and recorded.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
 
@@ -27,9 +27,6 @@ from apexbridge_trio.protocol.frames import (
 
 # A node that was told to stop and says nothing holds its slot so long.
 UNCONFIRMED_S: Final = 60.0
-
-# What a node may confirm once it is back; of older ones the receipt stays as it was.
-MOST_LEFT: Final = 100
 
 log = get_logger("nodes")
 
@@ -74,7 +71,7 @@ class Reports:
         told = node.tasks.get(task_id)
         if told is not None:
             self._free(told)
-        _confirm(node, [task_id])
+        node.confirm(task_id)
         log.info("a result came too late", task=task_id, node=node.id)
         link.unwanted()
 
@@ -150,7 +147,7 @@ class Reports:
         assert link.node is not None
         if (gone := link.node.ongoing.get(cancelled.task_id)) is not None:
             gone.set()
-        _confirm(link.node, [cancelled.task_id])
+        link.node.confirm(cancelled.task_id)
         task = link.node.tasks.get(cancelled.task_id)
         if task is None:
             return
@@ -173,8 +170,8 @@ class Reports:
     def resume(self, node: Node, register: NodeRegister) -> dict[str, list[str]]:
         """Go on with what a node that is let in still runs; says what it is to keep and to cancel."""
         running = register.active_tasks
-        if running is not None:
-            _confirm(node, set(node.left).difference(running))
+        for task_id in () if running is None else set(node.left).difference(running):
+            node.confirm(task_id)
         keep = []
         for task in node.tasks.values():
             if task.ending is None and (running is None or task.id in running):
@@ -196,12 +193,10 @@ class Reports:
         """Begin to wait for a node whose connection has ended; what it was told to stop is not counted."""
         for task in list(node.tasks.values()):
             if task.ending is not None:
-                node.left[task.id] = node.tasks.pop(task.id)
+                node.miss(node.tasks.pop(task.id))
                 continue
             task.away_since = node.away_since
             task.wake()
-        for task_id in list(node.left)[:-MOST_LEFT]:
-            del node.left[task_id]
 
     def forget_unconfirmed(self, node: Node) -> None:
         """Free the slots of what a node was told to stop long ago."""
@@ -209,16 +204,8 @@ class Reports:
         for task in list(node.tasks.values()):
             if task.ending is not None and (task.ending.ended_ms or inf) < limit:
                 log.warning("a node never said that it has stopped a task", node=node.id, task=task.id)
-                node.tasks.pop(task.id)
+                node.miss(node.tasks.pop(task.id))
         self._queue.offer(node)
-
-
-def _confirm(node: Node, task_ids: Iterable[str]) -> None:
-    """Note that nothing runs any more of what a node was told to stop before its connection ended."""
-    for task_id in task_ids:
-        task = node.left.pop(task_id, None)
-        if task is not None and task.flight is not None:
-            task.flight.confirm()
 
 
 def _ack(link: NodeLink, node: Node, task_id: str, said: str, *, is_stale: bool = False) -> None:

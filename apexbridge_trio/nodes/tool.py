@@ -122,7 +122,7 @@ class Remote(trio.abc.AsyncResource):
         """Have the node end it, and wait for its word, not longer than an interrupt does."""
         node, task = self._node, self._task
         if node is None or node.link is None:
-            self._flight.is_unconfirmed = True  # it may go on there; nobody can ask
+            self._miss()  # it may go on there; nobody can ask
             return
         task.confirmed = trio.Event()
         node.ongoing[task.id] = task.confirmed
@@ -131,7 +131,13 @@ class Remote(trio.abc.AsyncResource):
         with trio.move_on_after(self._wait_s, shield=True):
             await task.confirmed.wait()
         node.ongoing.pop(task.id, None)
-        self._flight.is_unconfirmed = not task.confirmed.is_set()
+        if not task.confirmed.is_set():
+            self._miss()
+
+    def _miss(self) -> None:
+        self._flight.is_unconfirmed = True
+        if self._node is not None:
+            self._node.miss(self._task)
 
 
 def result_of(record: NodeTaskRecord, most_bytes: int) -> Any:

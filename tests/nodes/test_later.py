@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio.protocol.frames import Heartbeat, HeartbeatAck
 from tests.harness.node import joined
 from tests.harness.wire import Reply
 from tests.harness.world import World, content, open_world
@@ -68,6 +69,11 @@ async def test_an_interrupt_reaches_what_goes_on(
             await settled(lambda: bool(receipts))
             assert receipts[0]["state"] == ("stopped" if confirms else "stopping")
             assert receipts[0]["notStopped"] == ([] if confirms else ["r1/round1/compose"])
+            if not confirms:
+                await node.confirm(task.task_id)
+                await node.tell(Heartbeat())
+                await node.hear(HeartbeatAck)
+                assert (await interrupt(world, "r1")).json["state"] == "stopped"
             assert task.callback is not None
             late = await call_back(world, task.callback, "song-1", {"status": "success", "output": 1})
             assert late.status == 410

@@ -37,7 +37,7 @@ async def test_a_value_is_set_looked_at_compared_and_taken_back(tmp_path: Path) 
         )
         assert (await run(home, "get", "chat.max_rounds"))[1] == "4\n"
         code, said, told = await run(home, "set", "chat.max_round", "3")
-        assert (code, said) == (1, "")
+        assert (code, said) == (2, "")
         assert "chat.max_round: unknown key; did you mean max_rounds?" in told
         assert (await run(home, "get", "chat.max_round"))[0] == 5
         _, said, _ = await run(home, "diff")

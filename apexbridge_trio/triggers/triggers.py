@@ -71,6 +71,8 @@ class Triggers:
         self._lasting = Lasting(self._written, self._truths)
         self._written_notices = Tasks(written)
         self._heard: list[tuple[UnheardKind, str]] = []
+        # What this hub has heard itself by the time that it looks for what an earlier one has not.
+        self._early: set[tuple[UnheardKind, str]] | None = set()
         self._listener = Listener(self._hear)
         self.firings = Firings(
             flights,
@@ -163,10 +165,11 @@ class Triggers:
             unheard = await self._journal.post(self._written.unheard).wait()
         except StoreUnusable as fault:
             log.error("what triggers have not heard is heard at the next start", reason=fault.message)
-            return
+            unheard = []
+        early, self._early = self._early or set(), None
         for kind, name in unheard:
-            if (kind, name) in self._heard:
-                continue  # in this hub, a moment ago
+            if (kind, name) in early:
+                continue  # it may have been read before that was written
             if (truth := self._truths.unheard(kind, name)) is not None:
                 self._hear(truth.kind, truth.owner, truth.data)
             self._heard.append((kind, name))
@@ -216,6 +219,8 @@ class Triggers:
         one = unheard_of(kind, data)
         if one is not None and one[0] in self._listened:
             self._heard.append(one)
+            if self._early is not None:
+                self._early.add(one)
         if self._heard and (step or len(self._heard) >= MOST_HEARD):
             heard, self._heard = self._heard, []
             step.add(partial(self._written.hear, heard))

@@ -12,7 +12,9 @@ import trio
 import trio.testing
 
 from apexbridge_trio.nodes import HUB_ENDED, task_entry
-from apexbridge_trio.store import FILE, NodeRecord, NodeRows, NodeTaskRecord, Store, WatchRows, row_of
+from apexbridge_trio.notices import Notices
+from apexbridge_trio.store import FILE, NodeRecord, NodeRows, NodeTaskRecord, Store, Tasks, WatchRows, row_of
+from apexbridge_trio.triggers.firings import Firings
 from apexbridge_trio.triggers.lasting import COME_BACK_S
 from apexbridge_trio.triggers.triggers import MOST_HEARD
 from apexbridge_trio.triggers.webhook import Answer
@@ -368,6 +370,26 @@ class TestWhatIsOnDisk:
         async with place.hub() as rooms:
             await trio.sleep(1)
         assert place.owed() == ["x"]
+
+    async def test_what_is_heard_while_the_hub_starts_is_heard_once(
+        self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An earlier hub's task may be ended, and told, in the transaction in which the start reads."""
+
+        async def recover(firings: Firings) -> None:
+            notices: Notices = firings._notified.__self__  # type: ignore[attr-defined]
+            notices.owe("alert", ANNE, "fire!")
+            await trio.lowlevel.checkpoint()
+
+        def unheard(rows: WatchRows) -> list[tuple[str, str]]:
+            return [("notice", one.id) for one in Tasks(rows._store).notices() if one.kind == "alert"]
+
+        monkeypatch.setattr(Firings, "recover", recover)
+        monkeypatch.setattr(WatchRows, "unheard", unheard)
+        place = Place(tmp_path, [trigger("note", on="alert", text="heard")])
+        async with place.hub():
+            await trio.sleep(1)
+        assert sorted(place.owed()) == ["fire!", "heard"]
 
     async def test_a_notice_that_was_taken_back_is_not_heard(
         self, tmp_path: Path, autojump_clock: Any

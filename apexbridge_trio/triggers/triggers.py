@@ -163,16 +163,15 @@ class Triggers:
         """Hear what was on disk when the hub before this one was killed, and what it had come to was not."""
         try:
             unheard = await self._journal.post(self._written.unheard).wait()
+            # What was heard early may have been read before that was written.
+            for one in [one for one in unheard if one not in (self._early or ())]:
+                if (truth := self._truths.unheard(*one)) is not None:
+                    self._hear(truth.kind, truth.owner, truth.data)
+                self._heard.append(one)
         except StoreUnusable as fault:
             log.error("what triggers have not heard is heard at the next start", reason=fault.message)
-            unheard = []
-        early, self._early = self._early or set(), None
-        for kind, name in unheard:
-            if (kind, name) in early:
-                continue  # it may have been read before that was written
-            if (truth := self._truths.unheard(kind, name)) is not None:
-                self._hear(truth.kind, truth.owner, truth.data)
-            self._heard.append((kind, name))
+        finally:
+            self._early = None
 
     def _look(self, nursery: trio.Nursery) -> float | None:
         for name, happening in self._lasting.holds.lasted(trio.current_time()):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apexbridge_trio.errors import BadRequest, Forbidden
 from apexbridge_trio.identity import SCOPES, Keys, Principal
 from apexbridge_trio.redaction import redact
-from apexbridge_trio.store import Store
+from apexbridge_trio.store import KeyRows, Store
 
 
 @pytest.fixture
@@ -25,6 +25,29 @@ def test_a_key_stands_for_its_principal(keys: Keys) -> None:
     assert keys.principal_of(key) == principal
     assert record.created_ms == 1_763_000_000_500
     assert (record.name, record.revoked_ms) == ("tablet", None)
+
+
+@pytest.mark.parametrize(
+    ("now_s", "is_good"),
+    [(0.0, False), (9_000.0, False), (9_800.0, True), (10_059.9, True), (10_060.0, False), (10_061.0, False)],
+)
+def test_a_key_that_expires_is_good_from_when_it_was_made_until_then(
+    tmp_path: Path, now_s: float, is_good: bool
+) -> None:
+    """A clock that begins at 1970 must not bring back the key of a guest who has left."""
+    clock = [10_000.0]
+    with Store(tmp_path) as store:
+        keys, rows = Keys(store, now=lambda: clock[0]), KeyRows(store)
+        key, record = keys.create(scopes=["chat"], expires_ms=10_060_000)
+        for_ever, other = keys.create(scopes=["chat"])
+        clock[0] = now_s
+        assert (keys.principal_of(key) is not None, keys.is_good(record.id)) == (is_good, is_good)
+        assert keys.principal_of(for_ever) is not None
+        now_ms = int(now_s * 1000)
+        assert rows.good_of([record.id, other.id], now_ms) == (
+            {record.id, other.id} if is_good else {other.id}
+        )
+        assert rows.count_good(now_ms) == 1 + is_good
 
 
 def test_a_key_is_long_and_its_secret_is_not_kept(keys: Keys, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ RESTORING: Final = "restore.applying"
 _BUSY_TIMEOUT_MS = 5000
 # The log is cut back to this after each checkpoint; one large transaction may make it longer for a while.
 _LONGEST_LOG: Final = 16 * 1024 * 1024
+# A clock that is put right moves by as much.
+SLACK_MS: Final = 300_000
 # Pages, or steps of SQLite's, between two looks at the clock while the file is checked.
 _STEPS: Final = 10
 # Where times are: each by an index, or of a table that is small. What keeps the latest of its own times is
@@ -89,8 +91,13 @@ class KeyRecord(msgspec.Struct, frozen=True):
     expired_ms: int | None = None
 
     def is_good(self, now_ms: int) -> bool:
-        """Tell whether it may be used."""
-        return self.revoked_ms is None and (self.expires_ms is None or self.expires_ms > now_ms)
+        """Tell whether it may be used; one that expires may not while the clock is before it was made.
+
+        Such a clock has stood, or begins at 1970, and can not say that a key of a guest is still good.
+        """
+        if self.revoked_ms is not None:
+            return False
+        return self.expires_ms is None or self.created_ms - SLACK_MS <= now_ms < self.expires_ms
 
 
 class Store:

@@ -5,11 +5,14 @@ from typing import Final
 
 import msgspec
 
-from apexbridge_trio.store.database import KeyRecord, Store, key_record
+from apexbridge_trio.store.database import SLACK_MS, KeyRecord, Store, key_record
 
 # Of a page of keys.
 MOST_KEYS_LISTED: Final = 1000
-_GOOD: Final = "revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?)"
+# As `KeyRecord.is_good` has it.
+_GOOD: Final = (
+    f"revoked_ms IS NULL AND (expires_ms IS NULL OR (expires_ms > ?1 AND created_ms - {SLACK_MS} <= ?1))"
+)
 
 
 class KeyRows:
@@ -48,7 +51,7 @@ class KeyRows:
     def good_of(self, ids: Iterable[str], now_ms: int) -> set[str]:
         """Return those of some ids whose keys may be used."""
         text = msgspec.json.encode(sorted(ids)).decode()
-        among = f"SELECT id FROM keys WHERE {_GOOD} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608  # our own words
+        among = f"SELECT id FROM keys WHERE {_GOOD} AND id IN (SELECT value FROM json_each(?2))"  # noqa: S608  # our own words
         return {row[0] for row in self._store.execute(among, (now_ms, text))}
 
     def next_expiry(self, now_ms: int) -> int | None:

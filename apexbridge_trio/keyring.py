@@ -249,6 +249,10 @@ class Keyring:
         """Return what is kept of every key, also of those that ended, oldest first."""
         return self._keys.records()
 
+    def tenants(self, scope: str = "") -> set[str]:
+        """Return the tenants that somebody may act for, with a scope if one is named."""
+        return self.rows.tenants(scope, self._now_ms())
+
     def find(self, key_id: str) -> KeyRecord | None:
         """Return what is kept of a key."""
         return self._store.key(key_id)

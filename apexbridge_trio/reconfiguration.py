@@ -108,12 +108,10 @@ def tell_refusal(hub: Hub, reason: str, origin: Origin) -> None:
 
 
 def _tenants(hub: Hub, scope: str = "") -> set[str]:
-    """Return the tenants with a key that was not revoked; none, while the store can not be read."""
+    """Return the tenants with a key that may be used; none, while the store can not be read."""
     try:
-        records = hub.keys.records()
+        return hub.keyring.tenants(scope)
     except StoreUnusable as fault:
         # Who asks is a task whose end is the hub's; a change needs nobody's key to count.
         log.error("of the config only the hub's own tenant is told", reason=fault.message)
         return set()
-    good = [one for one in records if one.revoked_ms is None and (not scope or scope in one.scopes)]
-    return {one.tenant_id for one in good}

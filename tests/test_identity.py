@@ -50,6 +50,24 @@ def test_a_key_that_expires_is_good_from_when_it_was_made_until_then(
         assert rows.count_good(now_ms) == 1 + is_good
 
 
+def test_tenants_are_those_with_a_key_that_may_be_used(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        keys, rows = Keys(store, now=lambda: 10.0), KeyRows(store)
+        for tenant, scopes, expires_ms in (
+            ("anne", ["chat", "admin"], None),
+            ("anne", ["chat"], None),
+            ("bob", ["chat", "node"], None),
+            ("guest", ["admin"], 20_000),
+            ("gone", ["admin"], None),
+        ):
+            _, record = keys.create(scopes=scopes, tenant_id=tenant, expires_ms=expires_ms)
+        keys.revoke(record.id)
+        assert rows.tenants("", 11_000) == {"anne", "bob", "guest"}
+        assert rows.tenants("admin", 11_000) == {"anne", "guest"}
+        assert rows.tenants("admin", 21_000) == {"anne"}
+        assert rows.tenants("dmin", 11_000) == set()
+
+
 def test_a_key_is_long_and_its_secret_is_not_kept(keys: Keys, tmp_path: Path) -> None:
     key, record = keys.create(scopes=["chat"])
     prefix, key_id, secret = key.split("_", 2)

@@ -54,6 +54,15 @@ class KeyRows:
         among = f"SELECT id FROM keys WHERE {_GOOD} AND id IN (SELECT value FROM json_each(?2))"  # noqa: S608  # our own words
         return {row[0] for row in self._store.execute(among, (now_ms, text))}
 
+    def tenants(self, scope: str, now_ms: int) -> set[str]:
+        """Return the tenants with a key that may be used, and has a scope; any, if that is empty."""
+        found = self._store.execute(
+            f"SELECT DISTINCT tenant_id FROM keys WHERE {_GOOD}"  # noqa: S608  # our own words
+            " AND (?2 = '' OR instr(' ' || scopes || ' ', ' ' || ?2 || ' '))",
+            (now_ms, scope),
+        )
+        return {row[0] for row in found}
+
     def next_expiry(self, now_ms: int) -> int | None:
         """Return when the next key expires that is good now; None if none does."""
         rows = self._store.execute(

@@ -375,7 +375,7 @@ async def test_a_store_that_can_not_be_read_does_not_end_the_hub_at_an_edit(tmp_
         def broken(*_: Any) -> Any:
             raise StorageFailed("The hub can not use its store now.")
 
-        hub.keys.records = broken  # type: ignore[method-assign]
+        hub.keyring.rows.tenants = broken  # type: ignore[method-assign, assignment]
         hub.notices._read.count_notices = broken  # type: ignore[method-assign, assignment]
         with capture() as lines:
             home.path.write_text("[chat]\nmax_round = 2")

@@ -36,19 +36,25 @@ _PLAN: Final = ".plan.json"
 
 
 class _Plan(Struct, frozen=True):
-    """What is to be moved in, and the name of the folder for what was there; it goes last."""
+    """What is to be moved in, and the name of the folder for what was there; it goes last.
+
+    Attributes:
+        by: Who wants it, as the audit names people.
+    """
 
     kept: str
     names: list[str]
+    by: str = ""
 
 
-def stage(backup: Backup, state: Path, *, force: bool) -> Path:
+def stage(backup: Backup, state: Path, *, force: bool, by: str = "") -> Path:
     """Unpack a backup beside what is there, checked and on disk; nothing is changed for a hub that runs.
 
     Args:
         backup: What to restore.
         state: The state directory.
         force: What is there will be moved out of the way, or what was staged before is dropped.
+        by: Who wants it, as the audit names people; see `staged_by`.
 
     Raises:
         BackupUnusable: It is damaged, there is no room, or something is there and `force` was not said.
@@ -63,9 +69,19 @@ def stage(backup: Backup, state: Path, *, force: bool) -> Path:
     for left in state.glob(f"{_UNPACKED}*"):
         shutil.rmtree(left)
     try:
-        return _unpack(backup, state)
+        return _unpack(backup, state, by)
     except OSError as fault:
         raise BackupUnusable(f"can not unpack into {state}: {fault.strerror or fault}") from None
+
+
+def staged_by(state: Path) -> str:
+    """Return who wants what is staged, or is being put in place; empty: nothing is, or nobody has said."""
+    for folder in (state / RESTORING, state / STAGED):
+        try:
+            return msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Plan).by
+        except (OSError, msgspec.DecodeError):
+            continue  # there is none, or `finish_restore` says what is wrong with it
+    return ""
 
 
 def finish_restore(state: Path) -> Path | None:
@@ -126,12 +142,12 @@ def _move_all(plan: _Plan, applying: Path, state: Path, kept: Path) -> None:
     sync_folder(state)
 
 
-def _unpack(backup: Backup, state: Path) -> Path:
+def _unpack(backup: Backup, state: Path, by: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=_UNPACKED, dir=state))
     try:
         backup.unpack(folder)
         names = sorted(path.name for path in folder.iterdir())
-        (folder / _PLAN).write_bytes(msgspec.json.encode(_Plan(_new_name(state), names)))
+        (folder / _PLAN).write_bytes(msgspec.json.encode(_Plan(_new_name(state), names, by)))
         for path in [folder, *folder.rglob("*")]:
             give_to_owner(path, state)
         # One call for all files: a sync of each takes a minute where there are many results.

@@ -82,22 +82,29 @@ def _restore(opened: "Backup", directory: Path, *, force: bool) -> dict[str, Any
     try:
         with hold_state(directory):
             finish_and_note(directory, the_user())  # what an earlier one left half done
-            stage(opened, directory, force=force)
+            stage(opened, directory, force=force, by=the_user().id)
             kept = finish_and_note(directory, the_user())
     except StateHeld as fault:
-        stage(opened, directory, force=force)
+        stage(opened, directory, force=force, by=the_user().id)
         return {"restored": False, "staged": True, "process": fault.pid}
     return {"restored": True, "kept": str(kept)}
 
 
 def finish_and_note(directory: Path, by: "Actor") -> Path | None:
-    """Put a staged backup in place, as `finish_restore` does, and note it in the audit that came with it."""
-    from apexbridge_trio.audit import Audit
-    from apexbridge_trio.backup import finish_restore
+    """Put a staged backup in place, as `finish_restore` does, and note it in the audit that came with it.
+
+    Args:
+        directory: The state directory.
+        by: Who does it, where nobody is known to have wanted it.
+    """
+    from apexbridge_trio.audit import Actor, Audit
+    from apexbridge_trio.backup import finish_restore, staged_by
     from apexbridge_trio.journal import Journal
     from apexbridge_trio.store import Store
 
+    wanted = staged_by(directory)
     if (kept := finish_restore(directory)) is not None:
+        by = Actor(wanted, "cli") if wanted else by
         with Store(directory) as store:
             Audit(store, store, Journal(store)).note("state.restored", kept.name, by).done()
     return kept

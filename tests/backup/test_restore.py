@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from apexbridge_trio.backup import finish_restore, open_backup, stage
+from apexbridge_trio.backup import finish_restore, open_backup, stage, staged_by
 from apexbridge_trio.backup.restore import STAGED
+from apexbridge_trio.cli.keyring import the_user
 from apexbridge_trio.errors import BackupUnusable
 from apexbridge_trio.store import FILE, RESTORING, AuditRows, Store
 from tests.backup.furnished import backed_up, check_whole, contents, furnish
@@ -103,6 +104,19 @@ def cutting(real, is_over):
     return change
 
 
+def test_who_wants_it_is_known_until_it_is_done(tmp_path: Path, backup: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    assert staged_by(state) == ""
+    with open_backup(backup) as opened:
+        stage(opened, state, force=False, by="cli:anne")
+    assert staged_by(state) == "cli:anne"
+    (state / STAGED).rename(state / RESTORING)  # a crash just after
+    assert staged_by(state) == "cli:anne"
+    finish_restore(state)
+    assert staged_by(state) == ""
+
+
 def test_a_second_one_takes_the_place_of_one_that_was_staged(tmp_path: Path, backup: Path) -> None:
     state = furnish(tmp_path / "state", text="now")
     other = backed_up(state, tmp_path / "c").path
@@ -130,17 +144,17 @@ async def test_the_commands_with_a_hub_that_runs(tmp_path: Path) -> None:
     async with process.hub(state) as running:
         assert keys_in(state) == 1
         assert b"a backup was restored; what was there is kept in" in running.said
-    assert restores_in(state) == ["hub"]
+    assert restores_in(state) == [the_user().id], "who wanted it, and not the hub that has done it"
     await process.command("keys", "create", "--scope", "chat", *words)
     assert "what was there is kept" in await process.command("restore", "--force", archive, *words)
     assert keys_in(state) == 1
-    assert restores_in(state) == ["cli"], "the audit is the backup's, with this one line more"
+    assert restores_in(state) == [the_user().id], "the audit is the backup's, with this one line more"
 
 
 def restores_in(state: Path) -> list[str]:
-    """Return from where each restore was done that the audit tells of."""
+    """Return who wanted each restore that the audit tells of."""
     with Store(state) as store:
-        return [line.origin for line in AuditRows(store).listed(limit=10, action="state.restored")]
+        return [line.principal_id for line in AuditRows(store).listed(limit=10, action="state.restored")]
 
 
 def keys_in(state: Path) -> int:

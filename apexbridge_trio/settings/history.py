@@ -1,7 +1,8 @@
 """The history of the config: its revisions, without secrets."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +13,9 @@ from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.settings.change import Origin
 from apexbridge_trio.settings.snapshot import Snapshot
 from apexbridge_trio.store import RevisionRecord, RevisionRows
+
+# Revisions that wait for a disk that refuses; each may hold a file. Who is hurt: who makes more meanwhile.
+_MOST_OWED: Final = 20
 
 
 class History:
@@ -34,6 +38,7 @@ class History:
         self._written = written
         self._journal = journal
         self._now = now
+        self._owed: list[Callable[[], None]] = []
 
     def find(self, revision: str) -> RevisionRecord:
         """Return a revision by its name.
@@ -90,4 +95,24 @@ class History:
             )
             note()
 
-        return self._journal.post(work, lambda _: after(), failed=failed, size=len(snapshot.source.data))
+        def owe(fault: Exception) -> None:
+            self._owe(work)
+            failed(fault)
+
+        return self._journal.post(work, lambda _: after(), failed=owe, size=len(snapshot.source.data))
+
+    def write_again(self) -> None:
+        """Have written what the disk has refused, with its note, once it takes something; nobody is told.
+
+        Of a hub that ends before, the next start notes what it finds.
+        """
+        if self._owed and self._journal.trouble is None:
+            owed, self._owed = self._owed, []
+            for work in owed:
+                self._journal.post(work, failed=partial(self._owe_again, work))
+
+    def _owe_again(self, work: Callable[[], None], _: Exception) -> None:
+        self._owe(work)
+
+    def _owe(self, work: Callable[[], None]) -> None:
+        self._owed = [*self._owed, work][-_MOST_OWED:]

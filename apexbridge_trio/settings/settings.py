@@ -252,7 +252,7 @@ class Settings:
             self.changed(change)
 
     def _unrecorded(self, change: Change | None, fault: Exception) -> None:
-        # In force it is, and in the file: who is here is told; the next start notes the revision.
+        # In force it is, and in the file: who is here is told; `History` writes it when it can.
         log.error("a revision of the config could not be written into the history", reason=str(fault))
         self._tell(change)
 

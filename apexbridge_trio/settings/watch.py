@@ -14,7 +14,7 @@ LOOK_S: Final = 1.0
 
 
 async def watch_file(settings: Settings) -> None:
-    """Take over what is edited, until cancelled.
+    """Take over what is edited, and note what could not be noted, until cancelled.
 
     A file counts once it was the same at two looks: an editor that empties the file and then writes it
     would else be taken at its word in between, and an empty file is a good one.
@@ -22,6 +22,7 @@ async def watch_file(settings: Settings) -> None:
     taken = seen = settings.file.signature()
     while True:
         await trio.sleep(LOOK_S)
+        settings.history.write_again()
         before, seen = seen, settings.file.signature()
         if seen == before and seen != taken:
             taken = seen

@@ -12,7 +12,7 @@ from apexbridge_trio.errors import StorageFailed, StoreUnusable
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.log import capture
 from apexbridge_trio.redaction import redact
-from apexbridge_trio.settings import Origin
+from apexbridge_trio.settings import Origin, watch_file
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import content, say
 from tests.settings.house import NET_S, TOML, House, house
@@ -350,11 +350,30 @@ async def test_a_revision_and_its_line_in_the_audit_are_written_together_or_not_
         audit._written.add, add = full, audit._written.add  # type: ignore[assignment, method-assign]
         with capture():
             reply = await home.patch({"chat": {"max_rounds": 2}})
+            home.settings.history.write_again()  # the disk refuses still: not tried
         assert reply.json["recorded"] is False
         assert [one["origin"] for one in await home.get("/v1/config/history")] == ["start"]
         audit._written.add = add  # type: ignore[method-assign]
         await rooms(home, {"chat": {"max_rounds": 3}})
         assert [line.target for line in audit.rows.listed(limit=9, action="config")] == [home.revision]
+        for _ in range(2):  # the disk is well: what it has refused is written, once
+            home.settings.history.write_again()
+            told = [line.target for line in audit.rows.listed(limit=9, action="config")]
+            assert told == [reply.json["revision"], home.revision]
+        assert [one["origin"] for one in await home.get("/v1/config/history")] == ["api", "api", "start"]
+
+
+async def test_what_was_refused_is_tried_again_beside_the_look_at_the_file(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("apexbridge_trio.settings.watch.LOOK_S", 0.001)
+    async with house(tmp_path) as home, trio.open_nursery() as nursery:
+        tried = trio.Event()
+        home.settings.history.write_again = tried.set  # type: ignore[method-assign]
+        nursery.start_soon(watch_file, home.settings)
+        with trio.fail_after(NET_S):
+            await tried.wait()
+        nursery.cancel_scope.cancel(reason="seen")
 
 
 async def test_a_line_in_the_audit_is_on_disk_before_its_change_is_acknowledged(tmp_path: Path) -> None:

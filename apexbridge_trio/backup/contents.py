@@ -28,6 +28,8 @@ OWN: Final = (f"{FILE}-wal", f"{FILE}-shm", FILE, RESULTS, PLUGINS, CONFIG)
 
 _DEEPEST: Final = 16
 _LONGEST_PART: Final = 255  # bytes; Linux takes no more
+# Keys that name one secret file each.
+_SECRET_FILES: Final = frozenset({"api_key_file", "secret_file"})
 # Names of the hub's own that come and go: none is ever in a backup.
 _RESERVED: Final = ("hub.", "restore.", "before-restore", "nodes", ".", MANIFEST)
 
@@ -78,7 +80,7 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(inner)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key == "api_key_file" and isinstance(inner, str) and inner:
+            if key in _SECRET_FILES and isinstance(inner, str) and inner:
                 yield inner
             elif key == "signing_secret_files":
                 yield from _strings(inner)

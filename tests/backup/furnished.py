@@ -22,6 +22,12 @@ url = "http://127.0.0.1:2"
 api_key_file = "/etc/far.key"
 [callbacks.signing_secret_files]
 suno = ["secrets/suno"]
+[[triggers]]
+name = "w"
+on = "alert"
+do = "webhook"
+url = "https://example.org/x"
+secret_file = "hook.key"
 """
 
 
@@ -39,6 +45,7 @@ def furnish(state: Path, results: int = 5, text: str = "啦啦") -> Path:
     for name, content in {
         "config.toml": CONFIG,
         "up.key": "sk-1",
+        "hook.key": "whsec_2",
         "secrets/suno": "whsec_1",
         "plugins/household/笔记.md": text,
         "plugins/agenda/agenda.ics": "BEGIN:VCALENDAR",

@@ -24,6 +24,7 @@ def test_what_is_in_it_and_what_is_not(tmp_path: Path) -> None:
         *(f"{FOLDER}/suno/task-{number}.json" for number in range(3)),
         "config.toml",
         "up.key",
+        "hook.key",
         "secrets/suno",
         "plugins/household/笔记.md",
         "plugins/agenda/agenda.ics",

@@ -139,7 +139,7 @@ async def test_the_commands_with_a_hub_that_runs(tmp_path: Path) -> None:
         assert "whole" in await process.command("restore", "--check", archive, *words)
         said = await process.command("restore", "--force", archive, *words)
         assert f"process {running.process.pid}" in said
-        assert "at its next start" in said
+        assert "when that hub is started again" in said
         assert keys_in(state) == 2
     async with process.hub(state) as running:
         assert keys_in(state) == 1

@@ -121,6 +121,8 @@ class Ledger:
         assert own is not None  # an open call is neither closed nor swept
         if own.task_id is None and is_file_name(task_id):
             own = self._take_name(own, task_id)
+        if own.task_id is None and own.ended_ms is not None:
+            return own, None
         if own.task_id != task_id:
             raise ToolFailed("The plugin gave its task a name that may not be.", code="bad_task_id")
         return own, self._results.find(own.plugin, task_id) if own.digest else None
@@ -218,6 +220,8 @@ class Ledger:
         early = self._tasks.named(own.plugin, task_id)
         if early is not None and (early.tool or early.tenant_id not in {"", own.tenant_id}):
             return own
+        if early is not None and own.ended_ms is not None:
+            return own  # it has ended as it has; what waits there is taken by no other end
         if early is not None:
             self._tasks.delete(early.call_id)
             self._tasks.settle_notice(early.call_id)

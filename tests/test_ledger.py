@@ -178,6 +178,23 @@ class TestEarly:
         assert world.state("a") == "running"
         assert world.send(sender) == "duplicate"
 
+    @pytest.mark.parametrize("end", ["interrupted", "timed_out"])
+    def test_what_waits_under_a_name_does_not_undo_an_end(self, world, end):
+        world.open("a", expires_s=1000.0)
+        assert world.send(Sender(principal=ANNE)) == "accepted"
+        sender = world.open("c")
+        if end == "interrupted":
+            assert world.ledger.withdraw("c")
+        else:
+            world.now += 100
+            world.ledger.sweep(KEEP_S)
+        assert world.ledger.name("c", "t")[1] is None
+        assert world.state("c") == end
+        assert world.send(sender) == "unknown"
+        assert world.state("c") == end
+        assert world.results.find("suno", "t") == SONG.body
+        assert world.ledger.name("a", "t")[1] == SONG.body
+
     def test_a_key_of_another_tenant_names_nothing(self, world):
         world.open("c")
         assert world.send(Sender(principal=BOB)) == "unknown"

@@ -48,6 +48,11 @@ def since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def now_ms() -> int:
+    """Return what the clock on the wall says, in milliseconds since the epoch, as peers are told it."""
+    return int(time.time() * 1000)
+
+
 class WallClock:
     """The clock on the wall.
 

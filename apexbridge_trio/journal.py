@@ -22,6 +22,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.errors import StorageFailed, StoreUnusable
 from apexbridge_trio.histogram import SHORT_S, Histogram
 from apexbridge_trio.log import get_logger
@@ -241,5 +242,5 @@ class Journal:
         elif refusal is not None:
             if self.trouble is None:
                 log.error("nothing can be written; what needs no disk goes on", reason=refusal.message)
-            since_ms = self.trouble.since_ms if self.trouble else int(time.time() * 1000)
+            since_ms = self.trouble.since_ms if self.trouble else now_ms()
             self.trouble = Trouble(refusal.message, since_ms)

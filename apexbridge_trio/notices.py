@@ -7,7 +7,6 @@ is remembered (it has given its name, or has acknowledged something once) is tol
 acknowledged it itself; any other device, until somebody has.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import trio
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.errors import NotFound, TooMany
 from apexbridge_trio.events import Events, Subscription
 from apexbridge_trio.events.event import NOWHERE, write_frame
@@ -120,7 +120,7 @@ class Notices:
         """
         if self._read.count_notices(owner.tenant_id, kind) >= MOST_OWED:
             raise TooMany("There are too many notices that nobody has read.", retry_after_s=60)
-        now_ms = int(time.time() * 1000)
+        made_ms = now_ms()
         return Notice(
             id=new_id("evt"),
             principal_id=owner.id,
@@ -128,10 +128,10 @@ class Notices:
             family_id=owner.family_id,
             level=level,
             body=encode((more or {}) | {"message": message}).decode(),
-            created_ms=now_ms,
+            created_ms=made_ms,
             kind=kind,
             title=title,
-            expires_ms=None if expires_s is None else now_ms + int(expires_s * 1000),
+            expires_ms=None if expires_s is None else made_ms + int(expires_s * 1000),
         )
 
     def owed(self, notice_id: str) -> None:
@@ -152,8 +152,7 @@ class Notices:
     def pending(self, reader: Principal, device: str = "") -> list[Notice]:
         """Return what somebody has still to be told on a device, oldest first."""
         known = self._devices.find(reader.id, device)
-        now_ms = int(time.time() * 1000)
-        return self._devices.due(known, reader.tenant_id, reader.family_id, now_ms, MOST_OWED)
+        return self._devices.due(known, reader.tenant_id, reader.family_id, now_ms(), MOST_OWED)
 
     def find(self, notice_id: str, reader: Principal) -> Notice:
         """Return a notice that is kept, acknowledged or not.
@@ -295,8 +294,8 @@ def _acked(notice: Notice, reader: Principal, device: str) -> dict[str, Any]:
 
 
 def _here(reader: Principal, device: str) -> DeviceRecord:
-    now_ms = int(time.time() * 1000)
-    return DeviceRecord(reader.id, device, reader.tenant_id, reader.family_id, now_ms, now_ms)
+    here_ms = now_ms()
+    return DeviceRecord(reader.id, device, reader.tenant_id, reader.family_id, here_ms, here_ms)
 
 
 def _log_unwritten(fault: Exception) -> None:

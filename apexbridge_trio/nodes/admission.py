@@ -17,9 +17,10 @@ import msgspec
 import trio
 
 from apexbridge_trio import __version__
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.nodes.link import NodeLink, now_ms
+from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.record import is_same, record_of
 from apexbridge_trio.nodes.registry import Registry

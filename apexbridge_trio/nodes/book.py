@@ -6,13 +6,13 @@ written nothing has happened, and who brought it is told to bring it again; an e
 there to try again is written as soon as the disk takes it (`write_again`).
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal, owner_of
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
@@ -221,7 +221,7 @@ def _notice(task: NodeTask, state: NodeTaskState, error: dict[str, Any] | None) 
     }
     owner = (task.owner.id, task.owner.tenant_id, task.owner.family_id)
     body = msgspec.json.encode(said).decode()
-    return Notice(task.id, *owner, "warning", body, int(time.time() * 1000))
+    return Notice(task.id, *owner, "warning", body, now_ms())
 
 
 def _late(record: NodeTaskRecord, node: Node) -> Late:

@@ -6,11 +6,11 @@ them up.
 
 import trio
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.errors import ApexError, Draining, StoreUnusable
 from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import owner_of
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks

@@ -6,13 +6,13 @@ goes out is posted without waiting (`Socket.post`); a node that does not read is
 it asks for that serve no task run in the link's nursery, and end with it.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.links import POLICY, SLOW_READER, Receive, Socket, hear
@@ -237,8 +237,3 @@ class NodeLink:
         self.unwanted()
         log.debug("a frame was not taken", connection=self.connection_id, reason=event.message)
         self.post(event.reply)
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since the epoch."""
-    return int(time.time() * 1000)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import trio
 from msgspec import Struct
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import (
     ApexError,
@@ -24,7 +25,7 @@ from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import owner_of
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Allowance, Rate
-from apexbridge_trio.nodes.link import NodeLink, now_ms
+from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from apexbridge_trio.clock import WallClock
+from apexbridge_trio.clock import WallClock, now_ms
 from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.flights import Flights
@@ -21,7 +21,6 @@ from apexbridge_trio.nodes.callbacks import Callbacks
 from apexbridge_trio.nodes.delegation import delegate
 from apexbridge_trio.nodes.detached import Detached
 from apexbridge_trio.nodes.lines import NodeLines
-from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.nodes.llm import NodeLlm
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.queue import TaskQueue

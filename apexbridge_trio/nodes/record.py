@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from apexbridge_trio.nodes.link import NodeLink, now_ms
+from apexbridge_trio.clock import now_ms
+from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.protocol.frames import NodeRegister
 from apexbridge_trio.store import NodeRecord
 

@@ -6,11 +6,11 @@ from functools import partial
 import msgspec
 import trio
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Entry, Journal
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.offers import Offers
 from apexbridge_trio.nodes.record import is_away

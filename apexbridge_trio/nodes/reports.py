@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.book import UNWRITTEN, Late, TaskBook, fault
-from apexbridge_trio.nodes.link import NodeLink, now_ms
+from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.outcome import Delegation, Outcome, delegations_of, read_outcome
 from apexbridge_trio.nodes.queue import TaskQueue

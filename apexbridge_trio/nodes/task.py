@@ -11,12 +11,12 @@ A task ends once: whoever comes first puts the record it is to have into `ending
 finds it there. The end counts, and is told, when that record is on disk.
 """
 
-import time
 from typing import Any, Final
 
 import msgspec
 import trio
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.flights import Flight
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.nodes.node import Node
@@ -112,7 +112,7 @@ class NodeTask:
         """Decide its end, which counts once it is written."""
         assert self.ending is None
         self.ending = self._changed(state, "")
-        self.ending.ended_ms = _now_ms()
+        self.ending.ended_ms = now_ms()
         self.ending.output = output if output is not None else self.record.output
         self.ending.error = msgspec.json.encode(error).decode() if error else None
 
@@ -126,7 +126,7 @@ class NodeTask:
         self._news = trio.Event()
 
     def _changed(self, state: NodeTaskState, note: str) -> NodeTaskRecord:
-        entry: dict[str, Any] = {"state": state, "at": _now_ms()}
+        entry: dict[str, Any] = {"state": state, "at": now_ms()}
         if self.node is not None:
             entry |= {"nodeId": self.node.id, "attempt": self.record.attempt}
         if note:
@@ -166,7 +166,3 @@ def task_entry(record: NodeTaskRecord, *, whole: bool = False) -> dict[str, Any]
             "result": msgspec.Raw(record.output) if record.output is not None else None,
         }
     return said
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -4,9 +4,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.nodes.link import now_ms
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.store import NodeTaskRecord
 

@@ -7,13 +7,12 @@ the disk, renamed, and the folder with its new name is brought to the disk too. 
 Names come from peers. None is joined to a path before `is_file_name` has looked at it.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
 from apexbridge_trio.errors import BadRequest
+from apexbridge_trio.files import sync_folder, write_whole
 from apexbridge_trio.ids import is_sane
-from apexbridge_trio.store import sync_folder
 
 FOLDER: Final = "async_results"
 _UNFINISHED: Final = ".tmp"
@@ -47,14 +46,7 @@ class Results:
         """
         path = self._path(plugin, task_id)
         self._make(path.parent)
-        unfinished = path.with_name(f"{task_id}{_UNFINISHED}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(unfinished, flags, 0o600), "wb") as file:  # noqa: PTH123  # opened with a mode
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
+        write_whole(path, body, path.with_name(f"{task_id}{_UNFINISHED}"))
 
     def find(self, plugin: str, task_id: str) -> bytes | None:
         """Return a result as it came, or None."""

@@ -15,7 +15,7 @@ ORDER = [
     {"errors"},
     {"ids", "installation"},
     {"protocol"},
-    {"redaction", "notify", "activation", "schedule", "addresses", "plain"},
+    {"redaction", "notify", "activation", "schedule", "addresses", "plain", "files"},
     {"watchdog"},
     {"log"},
     {"config", "clock"},

@@ -11,7 +11,6 @@ Bounds: when `MOST` results or `MOST_BYTES` wait here, new tasks are refused and
 is hurt is who asks for new work, and he is told. Those that run by then may still bring a result each.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,6 +20,7 @@ import trio
 from msgspec import Struct
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 
+from apexbridge_trio.files import write_whole
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.frames import TaskFault, TaskResult
@@ -198,19 +198,7 @@ def _decode(data: bytes) -> TaskResult | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, over any crash."""
-    unfinished = path.with_name(path.name.removesuffix(".json") + _UNFINISHED)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(unfinished, flags, 0o600), "wb") as file:  # noqa: PTH123  # opened with a mode
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)  # a rename alone may be lost with the power
-    finally:
-        os.close(folder)
+    write_whole(path, data, path.with_name(path.name.removesuffix(".json") + _UNFINISHED))
 
 
 def _delete(path: Path) -> None:

@@ -28,8 +28,9 @@ from apexbridge_trio.backup.contents import (
 from apexbridge_trio.backup.manifest import Manifest, Member
 from apexbridge_trio.backup.reading import open_backup
 from apexbridge_trio.errors import BackupUnusable
+from apexbridge_trio.files import sync_folder
 from apexbridge_trio.results import FOLDER
-from apexbridge_trio.store import FILE, RESTORING, check_copy, copy_store, results_in, sync_folder
+from apexbridge_trio.store import FILE, RESTORING, check_copy, copy_store, results_in
 
 _ATTEMPTS: Final = 3
 _BLOCK: Final = 1024 * 1024

@@ -27,7 +27,8 @@ from msgspec import Struct
 from apexbridge_trio.backup.contents import OWN
 from apexbridge_trio.backup.reading import Backup
 from apexbridge_trio.errors import BackupUnusable
-from apexbridge_trio.store import FILE, RESTORING, give_to_owner, sync_folder
+from apexbridge_trio.files import sync_folder
+from apexbridge_trio.store import FILE, RESTORING, give_to_owner
 
 STAGED: Final = "restore.staged"
 _UNPACKED: Final = "restore.new-"

@@ -22,6 +22,7 @@ from apexbridge_trio.config.load import MAX_FILE_BYTES, config_of, config_of_val
 from apexbridge_trio.config.places import ETC, FILE, is_there
 from apexbridge_trio.config.schema import Config
 from apexbridge_trio.errors import BodyTooLarge, ConfigReadOnly, ConfigStale, ConfigUnwritable
+from apexbridge_trio.files import sync_folder
 from apexbridge_trio.log import get_logger
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -246,11 +247,7 @@ def _kept_of(target: Path) -> _Kept:
 def _sync_folder(folder: Path) -> None:
     """Have the rename on disk; it has been made, so that a fault here takes nothing back."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
     except OSError as fault:
         log.warning("the folder of the config could not be synced", reason=fault.strerror)
 

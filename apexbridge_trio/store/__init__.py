@@ -3,7 +3,7 @@
 from apexbridge_trio.store.allowances import AllowanceKind, AllowanceRecord, AllowanceRows
 from apexbridge_trio.store.audit import AuditRecord, AuditRows
 from apexbridge_trio.store.config import RevisionRecord, RevisionRows
-from apexbridge_trio.store.copies import check_copy, copy_store, results_in, sync_folder
+from apexbridge_trio.store.copies import check_copy, copy_store, results_in
 from apexbridge_trio.store.database import FILE, RESTORING, KeyRecord, Store
 from apexbridge_trio.store.devices import DeviceRecord, Devices
 from apexbridge_trio.store.faults import RETRY_AFTER_S, said, storage_failed
@@ -71,5 +71,4 @@ __all__ = [
     "row_of",
     "said",
     "storage_failed",
-    "sync_folder",
 ]

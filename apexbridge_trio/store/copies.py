@@ -13,6 +13,7 @@ from typing import Final
 import apsw
 
 from apexbridge_trio.errors import StoreUnusable
+from apexbridge_trio.files import sync_folder
 from apexbridge_trio.store.faults import said
 from apexbridge_trio.store.lock import give_to_owner
 
@@ -95,15 +96,6 @@ def _still(path: Path) -> apsw.Connection:
     return apsw.Connection(
         f"file:{quoted}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's list of names to the disk: a rename alone may be lost with the power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _copies(path: Path) -> list[Path]:

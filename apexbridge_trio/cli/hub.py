@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -81,6 +81,26 @@ def call(method: str, path: str, body: object = None, *, at_most_s: float = 0) -
         Failure: It can not be reached, or it refused.
     """
     return call_with_tag(method, path, body, at_most_s=at_most_s)[0]
+
+
+def call_known(method: str, path: str, hint: Callable[[], str], *, at_most_s: float = 0) -> Any:
+    """Ask the hub one thing about something it should know, as `call` does.
+
+    Args:
+        method: Of HTTP.
+        path: Names it.
+        hint: Says what to do where there is no such thing.
+        at_most_s: As for `call`.
+
+    Raises:
+        Failure: As `call`; with the hint, if there is no such thing.
+    """
+    try:
+        return call(method, path, at_most_s=at_most_s)
+    except Failure as fault:
+        if fault.exit_code is not Exit.NOT_FOUND:
+            raise
+        raise Failure(f"{fault}; {hint()}", Exit.NOT_FOUND) from None
 
 
 def call_with_tag(

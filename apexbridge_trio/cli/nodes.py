@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import typer
 
-from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.invite import invite
 from apexbridge_trio.cli.node import Kind
 from apexbridge_trio.cli.options import AsJson, Watch, print_json
@@ -114,14 +113,9 @@ def _tell_load(told: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _ask(method: str, node_id: str, action: str = "") -> Any:
-    from apexbridge_trio.cli.hub import call
+    from apexbridge_trio.cli.hub import call_known
 
-    try:
-        return call(method, f"/v1/nodes/{quote(node_id, safe='')}{action}")
-    except Failure as fault:
-        if fault.exit_code is not Exit.NOT_FOUND:
-            raise
-        raise Failure(f"{fault}; {hint_of(node_id)}", Exit.NOT_FOUND) from None
+    return call_known(method, f"/v1/nodes/{quote(node_id, safe='')}{action}", lambda: hint_of(node_id))
 
 
 def hint_of(name: str) -> str:

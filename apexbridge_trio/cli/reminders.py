@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import typer
 
-from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.options import AsJson, Watch, json_object, print_json, seconds_of
 from apexbridge_trio.cli.showing import listing_options_go_behind, show
 
@@ -93,15 +92,11 @@ def add(  # noqa: PLR0913, PLR0917  # a command's options
 @app.command()
 def remove(reminder_id: ReminderId, as_json: AsJson = False) -> None:
     """Remove a reminder; what it has begun goes on."""
-    from apexbridge_trio.cli.hub import call
+    from apexbridge_trio.cli.hub import call_known
     from apexbridge_trio.cli.words import one_line
 
-    try:
-        told = call("DELETE", f"/v1/reminders/{quote(reminder_id, safe='')}")
-    except Failure as fault:
-        if fault.exit_code is not Exit.NOT_FOUND:
-            raise
-        raise Failure(f"{fault}; the ids are shown by: apexbridge reminders", Exit.NOT_FOUND) from None
+    path = f"/v1/reminders/{quote(reminder_id, safe='')}"
+    told = call_known("DELETE", path, lambda: "the ids are shown by: apexbridge reminders")
     if as_json:
         print_json(told)
     else:

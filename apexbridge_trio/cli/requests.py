@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from apexbridge_trio.cli.exits import Exit
 from apexbridge_trio.cli.options import AsJson, print_json
+from apexbridge_trio.cli.showing import print_receipt
 
 RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request's id.")]
 OneRequest = Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one, with all below it.")]
@@ -29,16 +29,9 @@ def interrupt(
     The exit code is 1 when something is still stopping after the wait.
     """
     from apexbridge_trio.cli.hub import call
-    from apexbridge_trio.cli.words import receipt_words
 
     body = {"path": path_of(request_id, path), "reason": reason, "waitS": wait}
-    receipt = call("POST", "/v1/interrupt", body, at_most_s=wait)
-    if as_json:
-        print_json(receipt)
-    else:
-        print(receipt_words(receipt))
-    if receipt["notStopped"]:
-        raise typer.Exit(Exit.FAILED)
+    print_receipt(call("POST", "/v1/interrupt", body, at_most_s=wait), as_json)
 
 
 def path_of(request_id: str, branch: str | None) -> str:

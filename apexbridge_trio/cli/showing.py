@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from apexbridge_trio.cli.exits import Exit
 from apexbridge_trio.cli.options import print_json
 
 if TYPE_CHECKING:
@@ -20,6 +21,22 @@ def listing_options_go_behind(context: typer.Context) -> None:
     """
     if any(context.params.values()):
         raise typer.BadParameter(f"options go behind {context.invoked_subcommand!r}")
+
+
+def print_receipt(receipt: Mapping[str, Any], as_json: bool) -> None:
+    """Show what an interrupt has stopped.
+
+    Raises:
+        Exit: Something is still stopping: the command has failed.
+    """
+    from apexbridge_trio.cli.words import receipt_words
+
+    if as_json:
+        print_json(receipt)
+    else:
+        print(receipt_words(receipt))
+    if receipt["notStopped"]:
+        raise typer.Exit(Exit.FAILED)
 
 
 def show(

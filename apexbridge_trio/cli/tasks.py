@@ -9,7 +9,7 @@ import typer
 from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.options import AsJson, Watch, print_json
 from apexbridge_trio.cli.running import run
-from apexbridge_trio.cli.showing import listing_options_go_behind, show
+from apexbridge_trio.cli.showing import listing_options_go_behind, print_receipt, show
 
 app = typer.Typer(name="tasks", help="List the tasks of nodes, stop them, run one.")
 app.command()(run)
@@ -88,15 +88,7 @@ def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
 
     The exit code is 1 when something is still stopping after the wait.
     """
-    from apexbridge_trio.cli.words import receipt_words
-
-    receipt = _stop(task_id)
-    if as_json:
-        print_json(receipt)
-    else:
-        print(receipt_words(receipt))
-    if receipt["notStopped"]:
-        raise typer.Exit(Exit.FAILED)
+    print_receipt(_stop(task_id), as_json)
 
 
 def _stop(task_id: str) -> Any:
@@ -110,11 +102,7 @@ def _stop(task_id: str) -> Any:
 
 
 def _ask(method: str, task_id: str, action: str = "") -> Any:
-    from apexbridge_trio.cli.hub import call
+    from apexbridge_trio.cli.hub import call_known
 
-    try:
-        return call(method, f"/v1/tasks/{quote(task_id, safe='')}{action}", at_most_s=_WAIT_S)
-    except Failure as fault:
-        if fault.exit_code is not Exit.NOT_FOUND:
-            raise
-        raise Failure(f"{fault}; the ids are shown by: apexbridge tasks", Exit.NOT_FOUND) from None
+    path = f"/v1/tasks/{quote(task_id, safe='')}{action}"
+    return call_known(method, path, lambda: "the ids are shown by: apexbridge tasks", at_most_s=_WAIT_S)

@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 import typer
 
-from apexbridge_trio.cli.exits import Exit, Failure
 from apexbridge_trio.cli.options import AsJson, Watch, print_json
 from apexbridge_trio.cli.showing import listing_options_go_behind, show
 
@@ -36,14 +35,10 @@ def list_(watch: Watch = False, as_json: AsJson = False) -> None:
 @app.command("test")
 def try_out(name: Name, as_json: AsJson = False) -> None:
     """Fire a trigger once, for an event that is made up so that it fits."""
-    from apexbridge_trio.cli.hub import call
+    from apexbridge_trio.cli.hub import call_known
 
-    try:
-        told = call("POST", f"/v1/triggers/{quote(name, safe='')}/test")
-    except Failure as fault:
-        if fault.exit_code is not Exit.NOT_FOUND:
-            raise
-        raise Failure(f"{fault}; the names are shown by: apexbridge triggers", Exit.NOT_FOUND) from None
+    path = f"/v1/triggers/{quote(name, safe='')}/test"
+    told = call_known("POST", path, lambda: "the names are shown by: apexbridge triggers")
     if as_json:
         print_json(told)
     else:

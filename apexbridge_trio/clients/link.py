@@ -238,7 +238,5 @@ class ClientLink:
         if self._socket.post(frame):
             return True
         if not self._scope.cancel_called:
-            self.code, self.reason = SLOW_READER, "it did not read what it was sent"
-            self._subscription.close()
-            self._scope.cancel(reason=self.reason)
+            self.end(SLOW_READER, "it did not read what it was sent")
         return False

@@ -149,6 +149,11 @@ class HttpProtocol(H11Protocol):
         self.patience.enter(Phase.LINGER)
         self.wire.finish()
 
+    def stream_parts(self, tasks: Any) -> tuple[Any, ...]:
+        """Return what any of Hypercorn's streams is made of; `tasks` is what starts its app."""
+        connection = (self.ssl, self.client, self.server)
+        return (self.app, self.config, self.context, tasks, *connection, self.stream_send, STREAM_ID)
+
     async def stream_send(self, event: events.Event) -> None:
         """Write what a stream says; it goes out when the stream pushes the wire."""
         if isinstance(event, events.Response):

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from hypercorn.protocol import events
-from hypercorn.protocol.h11 import STREAM_ID
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 
@@ -17,17 +16,7 @@ class HttpStream(HTTPStream):
     """One request: ASGI's messages one way, the protocol's events the other."""
 
     def __init__(self, protocol: "HttpProtocol") -> None:
-        super().__init__(
-            protocol.app,
-            protocol.config,
-            protocol.context,
-            protocol.task_group,
-            protocol.ssl,
-            protocol.client,
-            protocol.server,
-            protocol.stream_send,
-            STREAM_ID,
-        )
+        super().__init__(*protocol.stream_parts(protocol.task_group))
         self._protocol = protocol
         self._wire = protocol.wire
         self._held: Any = None

@@ -62,17 +62,7 @@ class SocketStream(WSStream):
     """
 
     def __init__(self, protocol: "HttpProtocol") -> None:
-        super().__init__(
-            protocol.app,
-            protocol.config,
-            protocol.context,
-            cast("Any", self),  # it asks for one thing, `spawn_app`
-            protocol.ssl,
-            protocol.client,
-            protocol.server,
-            protocol.stream_send,
-            STREAM_ID,
-        )
+        super().__init__(*protocol.stream_parts(self))  # it asks for one thing, `spawn_app`
         self._protocol = protocol
         self._wire = protocol.wire
         self._limits = protocol.limits

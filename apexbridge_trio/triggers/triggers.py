@@ -145,19 +145,16 @@ class Triggers:
         await self.firings.recover()
         await self._hear_unheard()
         try:
-            await self._run(task_status)
+            async with trio.open_nursery() as nursery:
+                while True:
+                    wait_s = self._look(nursery)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    # Nothing came between looking and waiting: both are in one step.
+                    with trio.move_on_after(float("inf") if wait_s is None else wait_s):
+                        await self.firings.news()
         finally:
             self.note_heard()
-
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                wait_s = self._look(nursery)
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
-                # Nothing came between looking and waiting: both are in one step.
-                with trio.move_on_after(float("inf") if wait_s is None else wait_s):
-                    await self.firings.news()
 
     async def _hear_unheard(self) -> None:
         """Hear what was on disk when the hub before this one was killed, and what it had come to was not."""

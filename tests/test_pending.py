@@ -134,6 +134,20 @@ async def test_who_waits_is_woken_and_what_runs_is_ended(tmp_path):
         assert running.ended.is_set()
 
 
+async def test_progress_that_overtakes_the_answer_is_the_waits(tmp_path):
+    async with open_rooms(tmp_path) as world:
+        with world.flights.open("r", "chat", ANNE) as flight:
+            async with world.pendings.open_call(world.tool, flight) as call, trio.open_nursery() as nursery:
+                world.token = call.address.token
+                assert await world.bring(callback=said("progress", progress=0.5)) == "progress"
+                nursery.start_soon(call.result, Pending("t", None), SAFETY_S)
+                while not flight.children:
+                    await trio.lowlevel.checkpoint()
+                (wait,) = flight.children.values()
+                assert (wait.kind, wait.remarks["progress"]) == ("callback", 0.5)
+                assert await world.bring() == "accepted"
+
+
 async def test_what_nobody_waits_for_is_ended_by_its_callback(tmp_path):
     async with open_rooms(tmp_path) as world:
         running = Running()

@@ -52,6 +52,8 @@ class PendingCall:
         self._is_named = False
         self._is_taken = False
         self._callback: Callback | None = None
+        # The plugin's last word of how far it is; it may come before its answer was read.
+        self._progress: dict[str, Any] = {}
         self._ended = trio.Event()
 
     @property
@@ -102,6 +104,7 @@ class PendingCall:
         if came is not None:
             self._take(read_callback(came))
         with self._flight.child("callback", "callback") as self._flight:
+            self._flight.remarks |= self._progress
             try:
                 with trio.move_on_after(wait_s):
                     await self._ended.wait()
@@ -117,7 +120,8 @@ class PendingCall:
     def hear(self, verdict: Verdict, callback: Callback) -> None:
         """Take what a callback said, once it is on disk."""
         if verdict.word == "progress":
-            self._flight.remarks |= {"progress": callback.progress, "message": callback.message}
+            self._progress = {"progress": callback.progress, "message": callback.message}
+            self._flight.remarks |= self._progress
         elif verdict.word == "accepted":
             self._take(callback)
 

@@ -139,7 +139,7 @@ async def _secured(stream: trio.SocketStream, host: str) -> trio.abc.Stream:
     )
     try:
         await secured.do_handshake()
-    except BaseException:
+    except BaseException:  # nothing is handled: whatever ends it, Cancelled too, closes the socket
         await trio.aclose_forcefully(stream)
         raise
     return secured

@@ -401,6 +401,19 @@ class TestWhatIsOnDisk:
             assert kept(place)[2] == 0
 
 
+def held_410(place: Place) -> tuple[trio.Event, trio.Event]:
+    """Have a webhook answered with 410; returns what is set when it is asked, and what lets it answer."""
+    asked, answer = trio.Event(), trio.Event()
+
+    async def send(*_: Any) -> Answer:
+        asked.set()
+        await answer.wait()
+        return Answer("gone", "hooks.test answered 410")
+
+    place.webhooks.send = send  # type: ignore[method-assign,assignment]
+    return asked, answer
+
+
 class TestWhoWantsNoMore:
     hook = trigger("hook", on="task.status", when={"state": "lost"}, do="webhook", url="https://hooks.test/")
 
@@ -460,14 +473,7 @@ class TestWhoWantsNoMore:
     async def test_a_config_that_is_read_while_it_answers(self, tmp_path: Path, autojump_clock: Any) -> None:
         """What runs was begun by an earlier reading of the config; what becomes of it counts all the same."""
         place = Place(tmp_path, [self.hook])
-        asked, answer = trio.Event(), trio.Event()
-
-        async def send(*_: Any) -> Answer:
-            asked.set()
-            await answer.wait()
-            return Answer("gone", "hooks.test answered 410")
-
-        place.webhooks.send = send  # type: ignore[method-assign,assignment]
+        asked, answer = held_410(place)
         async with place.hub() as rooms:
             rooms.lose("t1")
             await asked.wait()
@@ -481,14 +487,7 @@ class TestWhoWantsNoMore:
         self, tmp_path: Path, autojump_clock: Any
     ) -> None:
         place = Place(tmp_path, [self.hook])
-        asked, answer = trio.Event(), trio.Event()
-
-        async def send(*_: Any) -> Answer:
-            asked.set()
-            await answer.wait()
-            return Answer("gone", "hooks.test answered 410")
-
-        place.webhooks.send = send  # type: ignore[method-assign,assignment]
+        asked, answer = held_410(place)
         async with place.hub() as rooms:
             rooms.lose("t1")
             await asked.wait()

@@ -85,6 +85,7 @@ async def test_a_head_has_its_time_from_its_first_byte(autojump_clock: trio.test
             await trio.sleep(1)
         assert (await peer.reply()).status == 408
         assert trio.current_time() - began_at == LIMITS.header_timeout_s
+        assert await peer.end() == b""
 
 
 async def test_a_body_must_come_on_and_at_a_least_rate(autojump_clock: trio.testing.MockClock) -> None:
@@ -107,6 +108,16 @@ async def test_a_body_must_come_on_and_at_a_least_rate(autojump_clock: trio.test
             assert (await peer.reply()).status == 408
             nursery.cancel_scope.cancel(reason="answered")
         assert 30 <= trio.current_time() - began_at < 31
+
+
+async def test_a_whole_body_leaves_the_answer_all_the_time(autojump_clock: trio.testing.MockClock) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await whole_body(receive)
+        await trio.sleep(3 * 3600)
+        await answer(send, b"slow")
+
+    async with connected(Paths(slow=slow)) as stream:
+        assert (await Peer(stream).post("/slow", b"ab")).body == b"slow"
 
 
 async def _trickle(peer: Peer, scope: trio.CancelScope) -> None:

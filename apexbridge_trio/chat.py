@@ -10,7 +10,7 @@ the last one the model is told to call none.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import trio
@@ -22,6 +22,7 @@ from apexbridge_trio.measures import usage_facts
 from apexbridge_trio.models import Model, with_system
 from apexbridge_trio.protocol.answer import Answer
 from apexbridge_trio.protocol.assembly import MAX_ANSWER_BYTES, Assembly, add_usage, total_tokens
+from apexbridge_trio.protocol.estimate import BYTES_A_TOKEN, prompt_tokens
 from apexbridge_trio.protocol.openai import ChatRequest, encode, with_usage
 from apexbridge_trio.protocol.rounds import Round, judge, read_document, read_payload, without_calls
 from apexbridge_trio.protocol.sse import Blocks, payloads
@@ -32,9 +33,6 @@ from apexbridge_trio.tools import Toolbox
 # After [DONE] a provider ends its body at once; one that holds it open loses its connection.
 END_WAIT_S: Final = 0.25
 
-# Of a document whose provider does not say what it cost, about so much is a token.
-BYTES_A_TOKEN: Final = 4
-
 # Of a fault, told to the client: enough for what providers say; a page of HTML is cut.
 MAX_SAID_CHARS: Final = 600
 
@@ -43,10 +41,11 @@ class Listener(Protocol):
     """Takes the answers of a turn's rounds.
 
     Attributes:
-        tokens: What they have cost, prompts among it; where the provider has not said, a piece is one.
+        pieces: So many came of the answer that is or was heard last: of a stream whose provider does not
+            say what it cost, a piece is a token.
     """
 
-    tokens: int
+    pieces: int
 
     async def hear(self, answer: Answer) -> Round:
         """Take one answer to its end and say what it means.
@@ -79,6 +78,7 @@ class Turn:
 
     Attributes:
         rounds: Model calls begun so far.
+        tokens: What they have cost, as their providers say; where one has not, as is estimated.
         tools_run: Names of the tools that were started, in order.
         is_used_up: The model wanted more rounds than there are.
         hub_tools: Names of the tools that are run here.
@@ -100,6 +100,8 @@ class Turn:
         self.max_rounds = max_rounds
         self.spend = spend
         self.rounds = 0
+        self.tokens = 0
+        self._is_asked = False
         self.tools_run: list[str] = []
         self.is_used_up = False
         names = toolbox.chosen(model.tools, request.apex.tools or "auto")
@@ -124,7 +126,7 @@ class Turn:
             raise
         finally:  # also of what was cut short: what was made is paid for
             if self.spend is not None:
-                self.spend(listener.tokens, trio.current_time())
+                self.spend(self.tokens, trio.current_time())
 
     async def _run(self, flight: Flight, listener: Listener, fields: dict[str, Any]) -> None:
         while True:
@@ -133,14 +135,32 @@ class Turn:
             if self.hub_tools and is_last:
                 fields["tool_choice"] = "none"
             with flight.child(f"round{self.rounds}/llm", "upstream") as asking:
-                async with self.model.open_answer(fields, asking.facts) as answer:
-                    came = await listener.hear(answer)
-                asking.facts |= usage_facts(listener.round_usage)
+                came = await self._ask(fields, asking, listener)
             self.is_used_up = is_last and bool(came.hub_calls)
             if not came.hub_calls or is_last:
                 return
             await self._run_tools(came, flight, fields)
             listener.next_round()
+
+    async def _ask(self, fields: dict[str, Any], asking: Flight, listener: Listener) -> Round:
+        self._is_asked = False
+        try:
+            async with self.model.open_answer(fields, asking.facts, self._note_asked) as answer:
+                return await listener.hear(answer)
+        finally:  # a provider that has the prompt works on it, whoever has left by then
+            asking.facts |= usage_facts(listener.round_usage)
+            self.tokens += total_tokens(listener.round_usage) or self._estimated(fields, asking, listener)
+
+    def _note_asked(self, what: Literal["sent", "refused"]) -> None:
+        self._is_asked = what == "sent"
+
+    def _estimated(self, fields: dict[str, Any], asking: Flight, listener: Listener) -> int:
+        """Return what an answer may have cost whose provider has not said, or was not heard to the end."""
+        if self.spend is None or not self._is_asked:
+            return 0
+        tokens = prompt_tokens(fields) + listener.pieces
+        asking.facts["apex.usage.estimated_tokens"] = tokens
+        return tokens
 
     async def _run_tools(self, came: Round, flight: Flight, fields: dict[str, Any]) -> None:
         self.tools_run += [call.function.name for call in came.hub_calls]
@@ -177,8 +197,12 @@ class StreamListener:
         self._write = write
         self._hub_tools = turn.hub_tools
         self._counts = turn.spend is not None
-        self.tokens = 0
-        self.next_round = stream.next_round
+        self.pieces = 0
+
+    def next_round(self) -> None:
+        """See `Listener.next_round`."""
+        self.pieces = 0
+        self._stream.next_round()
 
     @property
     def round_usage(self) -> Any:
@@ -187,18 +211,17 @@ class StreamListener:
 
     async def hear(self, answer: Answer) -> Round:
         """See `Listener.hear`; bytes are written as soon as they are known to be the client's."""
-        stream, pieces = self._stream, 0
-        try:
-            if not answer.is_stream:
-                document, _ = read_document(await _whole(answer))
-                await self._write(stream.feed_document(document))
-            while not stream.is_done and (data := await answer.receive()):
-                pieces += data.count(b"data:") if self._counts else 0
-                if shown := stream.feed(data):
-                    await self._write(shown)
-            rest, came = stream.close_round()
-        finally:
-            self.tokens += total_tokens(stream.round_usage) or pieces
+        stream = self._stream
+        if not answer.is_stream:
+            body = await _whole(answer)
+            self.pieces = len(body) // BYTES_A_TOKEN
+            document, _ = read_document(body)
+            await self._write(stream.feed_document(document))
+        while not stream.is_done and (data := await answer.receive()):
+            self.pieces += data.count(b"data:") if self._counts else 0
+            if shown := stream.feed(data):
+                await self._write(shown)
+        rest, came = stream.close_round()
         if rest:
             await self._write(rest)
         await _read_out(answer)
@@ -221,20 +244,15 @@ class WholeListener:
         self._usage: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._body = b""
-        self._pieces = 0
-        self.tokens = 0
+        self.pieces = 0
 
     def next_round(self) -> None:
-        """Nothing of a round with calls of the hub is for the client."""
+        """Forget the round: nothing of one with calls of the hub is for the client."""
+        self.pieces, self._document = 0, {}
 
     async def hear(self, answer: Answer) -> Round:
         """See `Listener.hear`; nothing is kept of a round that another one follows, but its usage."""
-        self._pieces, used = 0, None
-        try:
-            self._document = await (self._assembled(answer) if answer.is_stream else self._decoded(answer))
-            used = self._document.get("usage")
-        finally:
-            self.tokens += total_tokens(used) or self._pieces
+        self._document = await (self._assembled(answer) if answer.is_stream else self._decoded(answer))
         came = judge(self._document, self._turn.hub_tools)
         if came.is_cut:
             self._body = b""
@@ -245,7 +263,7 @@ class WholeListener:
 
     async def _decoded(self, answer: Answer) -> dict[str, Any]:
         self._body = await _whole(answer)
-        self._pieces = len(self._body) // BYTES_A_TOKEN
+        self.pieces = len(self._body) // BYTES_A_TOKEN
         document, is_repaired = read_document(self._body)
         if is_repaired:
             self._body = b""
@@ -259,7 +277,7 @@ class WholeListener:
                 if not is_done:
                     chunk = read_payload(payload)
                     assembly.feed(chunk)
-                    self._pieces += 1
+                    self.pieces += 1
                     self._tell(chunk)
         # As `ClientStream.close_round` has it: an end alone is no answer, a choice without an end not either.
         if not assembly.has_begun or not (is_done or assembly.is_finished):

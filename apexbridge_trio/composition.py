@@ -312,9 +312,9 @@ def _triggers(ground: Ground, events: Events, notices: Notices) -> Triggers:
 def _daybook(limiter: Limiter, nodes: Nodes, daybook: DayBook) -> DayBook:
     """Have the days of an earlier hub go on, and what is used noted."""
     daybook.restore("key", limiter.tokens.of)
-    daybook.restore("node", lambda name: nodes.llm.tokens_of(name) if nodes.registry.get(name) else None)
+    daybook.restore("nodes", nodes.llm.tokens_of)
     limiter.spent = partial(daybook.note, "key")
-    nodes.llm.spent, nodes.llm.forgotten = partial(daybook.note, "node"), partial(daybook.forget, "node")
+    nodes.llm.limiter, nodes.llm.spent = limiter, partial(daybook.note, "nodes")
     return daybook
 
 

@@ -1,4 +1,4 @@
-"""What keys and nodes have used of their day's tokens, kept so that a restart is no new day.
+"""What keys, and their nodes, have used of their day's tokens, kept so that a restart is no new day.
 
 A chat that only relays writes nothing to the disk. So what it used is noted in memory, and a task of its
 own writes the notes: at once when the first one comes, then what has come every few seconds, and the rest
@@ -61,7 +61,7 @@ class Day(Struct):
 
 
 class DayBook:
-    """The days of all keys and nodes whose tokens are limited.
+    """The days of all keys whose tokens are limited, their own and those of their nodes.
 
     Args:
         journal: The one writer.
@@ -76,7 +76,7 @@ class DayBook:
         self._rows = AllowanceRows(written)
         self._clock = clock
         self._is_believed, self._set_by_s = clock.fires, clock.set_by_s
-        # As many as keys and nodes there are that have a limit.
+        # Two for each key that has a limit and has used something today.
         self._days: dict[Name, Day] = {}
         self._dirty: set[Name] = set()
         self._news = trio.Event()
@@ -86,22 +86,22 @@ class DayBook:
         """Days that go on."""
         return len(self._days)
 
-    def restore(self, kind: AllowanceKind, find: Callable[[str], Allowance | None]) -> None:
+    def restore(self, kind: AllowanceKind, find: Callable[[str], Allowance]) -> None:
         """Go on with the days of an earlier hub.
 
         Args:
-            kind: Whose.
-            find: Returns where one is counted, by its id; None: there is no such key or node any more.
+            kind: Of what.
+            find: Returns where one is counted, by its key's id.
         """
         wall, now = self._clock.now(), trio.current_time()
         for record in self._found:
             if record.kind != kind or record.until_ms <= wall * 1000:
                 continue
-            if (allowance := find(record.id)) is not None:
-                day = Day(allowance, 0.0, record.until_ms / 1000, is_read=True)
-                self._days[kind, record.id] = day
-                allowance.used = record.used
-                self._follow((kind, record.id), day, wall, now)
+            allowance = find(record.id)
+            day = Day(allowance, 0.0, record.until_ms / 1000, is_read=True)
+            self._days[kind, record.id] = day
+            allowance.used = record.used
+            self._follow((kind, record.id), day, wall, now)
 
     def note(self, kind: AllowanceKind, name: str, allowance: Allowance) -> None:
         """Take note that something was used; it is written by `run`, or now where that is not there."""
@@ -113,12 +113,6 @@ class DayBook:
         self._news.set()
         if not self._is_running:
             self.write()
-
-    def forget(self, kind: AllowanceKind, name: str) -> None:
-        """Forget a day of what is not known any more."""
-        self._dirty.discard((kind, name))
-        if self._days.pop((kind, name), None) is not None:
-            self._journal.post(partial(self._rows.delete, kind, name), failed=_ignore)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what was used, until cancelled; the rest is then handed to the journal."""
@@ -180,7 +174,3 @@ class DayBook:
 
 def _record(name: Name, day: Day) -> AllowanceRecord:
     return AllowanceRecord(*name, min(day.allowance.used, _MOST_USED), int(day.ends_s * 1000))
-
-
-def _ignore(_fault: Exception) -> None:
-    """A day that could not be forgotten is over in a day; the journal tells of the disk."""

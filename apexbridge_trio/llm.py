@@ -18,6 +18,7 @@ async def ask_model(
     fields: dict[str, Any],
     flight: Flight,
     hear: Callable[[str], None] | None,
+    spend: Callable[[int, float], None],
 ) -> Said:
     """Ask a model for one answer.
 
@@ -27,6 +28,7 @@ async def ask_model(
         fields: OpenAI's, of a chat request.
         flight: Entered by the caller; what ends it ends this.
         hear: Is told each piece of the text as it comes; None: nobody waits for pieces.
+        spend: As for `Turn`.
 
     Raises:
         ApexError: Why there is no answer.
@@ -34,7 +36,7 @@ async def ask_model(
     request, raw = read_chat(encode(fields))
     snapshot = now()
     model = await snapshot.models.find(request.model or snapshot.config.chat.default_model)
-    turn = Turn(request, raw, model, Toolbox({}, pendings), max_rounds=1)
+    turn = Turn(request, raw, model, Toolbox({}, pendings), max_rounds=1, spend=spend)
     listener = WholeListener(turn, hear)
     await turn.run(flight, listener)
     return Said(listener.text, listener.usage)

@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 
 from apexbridge_trio import config
 from apexbridge_trio.errors import ModelNotFound, UpstreamError, UpstreamRefused
-from apexbridge_trio.protocol.answer import Answer, Source
+from apexbridge_trio.protocol.answer import Answer, Asked, Source, unasked
 from apexbridge_trio.protocol.openai import MAX_MODEL_CHARS, encode
 from apexbridge_trio.upstream import Upstream
 
@@ -49,12 +49,15 @@ class Model(Struct, frozen=True):
     system: str = ""
 
     @asynccontextmanager
-    async def open_answer(self, fields: Mapping[str, Raw], facts: dict[str, Any]) -> AsyncIterator[Answer]:
+    async def open_answer(
+        self, fields: Mapping[str, Raw], facts: dict[str, Any], asked: Asked = unasked
+    ) -> AsyncIterator[Answer]:
         """Ask the first target that answers; nothing is asked again once bytes have come.
 
         Args:
             fields: Of the request.
             facts: Of the flight that asks: is told whom.
+            asked: As for `Source.open_answer`.
 
         Raises:
             UpstreamError: Of the last target, or that the request itself was refused.
@@ -65,7 +68,8 @@ class Model(Struct, frozen=True):
                 facts["gen_ai.provider.name"] = target.source.name
                 facts["gen_ai.request.model"] = target.name
                 try:
-                    answer = await stack.enter_async_context(target.source.open_answer(body, target.name))
+                    opened = target.source.open_answer(body, target.name, asked)
+                    answer = await stack.enter_async_context(opened)
                     break
                 except UpstreamError as fault:
                     if _is_the_requests_own(fault) or number == len(self.targets):

@@ -93,7 +93,7 @@ def spend(limiter: Limiter, tokens: int, key: str = "k") -> None:
 
 def wait_s(limiter: Limiter, key: str = "k") -> float:
     """So long until the key may go on."""
-    return limiter._tokens_wait_s(key, trio.current_time())
+    return limiter.tokens_wait_s(key, trio.current_time())
 
 
 async def test_a_restart_is_no_new_day(home: Home, autojump_clock: Any) -> None:
@@ -241,7 +241,11 @@ async def test_a_whole_hub_goes_on_with_keys_and_nodes(tmp_path: Path, autojump_
             await Admin(world).ask("DELETE", "/v1/nodes/attic")
             await node.close_code()
         await trio.sleep(10)
-    # A node that was forgotten is another one when it comes again, also over a restart.
-    async with open_world(tmp_path, now=wall, **few) as world, joined(world, key=key) as node:
-        await ask(node, "hello")
-        assert (await node.hear(LlmResponse)).success
+    # Neither being forgotten nor another name is a new day: it is the key's.
+    async with open_world(tmp_path, now=wall, **few) as world:
+        async with joined(world, "cellar", key=key) as node:
+            await ask(node, "hello")
+            assert (await node.hear(LlmResponse)).error.code == "quota_exceeded"
+        async with joined(world) as node:
+            await ask(node, "hello")
+            assert (await node.hear(LlmResponse)).success

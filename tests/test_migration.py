@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from apexbridge_trio.errors import StoreUnusable
-from apexbridge_trio.store import FILE, Store, schema
+from apexbridge_trio.store import FILE, AllowanceRows, Store, schema
 from apexbridge_trio.store.copies import MOST_COPIES, check_database
 from tests.test_store import record
 
@@ -109,6 +109,28 @@ def test_without_room_for_a_copy_nothing_is_migrated(tmp_path: Path, monkeypatch
         with pytest.raises(StoreUnusable, match="can not use"):
             Store(tmp_path)
     assert (check_database_of(tmp_path), tables(tmp_path)) == (newest, 0)
+
+
+def test_days_of_nodes_become_those_of_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nodes have used was counted by their names once; no day begins anew by it."""
+    step = next(number for number, text in enumerate(schema.MIGRATIONS) if "'nodes', nodes.principal" in text)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:step])
+        Store(tmp_path).close()
+    db = apsw.Connection(str(tmp_path / FILE))
+    for name, key in (("attic", "k1"), ("cellar", "k1"), ("barn", "k2")):
+        db.execute(
+            "INSERT INTO nodes VALUES (?, 'home', NULL, ?, '', 'worker', '', '', '[]', NULL, 0, 0, 0, NULL, '')",
+            (name, key),
+        )
+    used = [("node", "attic", 5, 9), ("node", "cellar", 2**53, 7), ("node", "barn", 1, 3)]
+    db.executemany(
+        "INSERT INTO allowances VALUES (?, ?, ?, ?)", [*used, ("node", "gone", 8, 8), ("key", "k1", 3, 4)]
+    )
+    db.close()
+    with Store(tmp_path) as store:
+        days = {(day.kind, day.id): (day.used, day.until_ms) for day in AllowanceRows(store).all()}
+    assert days == {("key", "k1"): (3, 4), ("nodes", "k1"): (2**53, 9), ("nodes", "k2"): (1, 3)}
 
 
 def test_a_kill_is_a_kill(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from apexbridge_trio.config import EMBEDDED
 from apexbridge_trio.intents import wording
 from apexbridge_trio.intents.reply import IntentAnswer, Reply, document, events
+from apexbridge_trio.protocol.answer import Asked, unasked
 from apexbridge_trio.protocol.openai import FunctionName, OfferedTool, StreamOptions, encode, read_json
 from apexbridge_trio.protocol.sentences import Sentences
 
@@ -139,12 +140,14 @@ class IntentModel:
         self,
         body: bytes,
         model: str = "",  # noqa: ARG002  # see Source
+        asked: Asked = unasked,  # noqa: ARG002  # it costs nothing
     ) -> AsyncIterator["IntentAnswer"]:
         """Answer a chat; the answer is complete when the block is entered.
 
         Args:
             body: Whole.
             model: There is only one; see `protocol.answer.Source`.
+            asked: Told nothing.
 
         Raises:
             BadRequest: The body is no chat request; nothing was done.

@@ -112,7 +112,7 @@ class Limiter:
             QuotaUsed: The key's tokens of today are used up.
             TooMany: It has as many chats, or streams, in flight as it may have.
         """
-        if wait_s := self._tokens_wait_s(key_id, now):
+        if wait_s := self.tokens_wait_s(key_id, now):
             raise QuotaUsed("This key has used up its tokens of today.", retry_after_s=wait_s)
         own = self._own(key_id)
         most_chats = _first(own.concurrent_chats, self.limits.concurrent_chats)
@@ -142,6 +142,10 @@ class Limiter:
         """Tell whether the key's tokens are counted."""
         return bool(_first(self._own(key_id).tokens_per_day, self.limits.tokens_per_day))
 
+    def tokens_wait_s(self, key_id: str, now: float) -> float:
+        """Return the seconds until the key has tokens; 0: it has some, or they are not counted."""
+        return self._allowance(key_id).wait_s(now) if self.counts_tokens(key_id) else 0.0
+
     def spender(self, key_id: str) -> Callable[[int, float], None] | None:
         """Return what counts the cost of an answer of this key; None: it is not counted."""
         return partial(self.use_tokens, key_id) if self.counts_tokens(key_id) else None
@@ -163,9 +167,6 @@ class Limiter:
                     del self._held[slot]
 
         return Held(release)
-
-    def _tokens_wait_s(self, key_id: str, now: float) -> float:
-        return self._allowance(key_id).wait_s(now) if self.counts_tokens(key_id) else 0.0
 
     def _allowance(self, key_id: str) -> Allowance:
         allowance = self.tokens.of(key_id)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -24,13 +25,12 @@ from apexbridge_trio.errors import (
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import owner_of
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.limits import Allowance, Rate
+from apexbridge_trio.limits import Allowance, Limiter, Meters, Rate
 from apexbridge_trio.nodes.link import NodeLink
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.nodes.registry import Registry
 from apexbridge_trio.nodes.task import NodeTask
 from apexbridge_trio.nodes.tasks import NodeTasks
-from apexbridge_trio.protocol.assembly import total_tokens
 from apexbridge_trio.protocol.frames import LlmRequest, LlmResponse, LlmResponseStream, TaskFault
 from apexbridge_trio.protocol.openai import OWN_FIELDS
 from apexbridge_trio.store import NodeRows
@@ -61,34 +61,38 @@ class Said(Struct, frozen=True):
 # What a node is told that works for a task that has ended so.
 _ENDS: Final = {"interrupted": "interrupted", "timed_out": "timeout"}
 
-# Asks a model: OpenAI's fields, the flight it is done in, and who hears each piece of a stream.
-AskModel = Callable[[dict[str, Any], Flight, Callable[[str], None] | None], Awaitable[Said]]
+# Is told at the end how many tokens it has cost, and when.
+Spend = Callable[[int, float], None]
+# Asks a model: OpenAI's fields, the flight it is done in, who hears each piece of a stream, and the cost.
+AskModel = Callable[[dict[str, Any], Flight, Callable[[str], None] | None, Spend], Awaitable[Said]]
 
 
 class Quota:
-    """What one node may ask for; it outlives its connections."""
+    """How often one node may ask, and how much at once; it outlives its connections."""
 
     def __init__(self, config: NodesConfig) -> None:
         self.requests = Rate(config.llm_requests_per_minute)
-        self.tokens = Allowance(config.llm_tokens_per_day)
         self.streams = 0
 
     def configure(self, config: NodesConfig) -> None:
         """Allow what another config says, from now on."""
         self.requests.retune(config.llm_requests_per_minute, trio.current_time())
-        self.tokens.per_day = config.llm_tokens_per_day
 
 
 class NodeLlm:
     """Answers what nodes ask of models.
 
+    How often a node asks is counted by its name. What it costs is counted by the key that has opened its
+    connection: names are for the taking, and a key would have a day's tokens with each of them.
+
     Attributes:
-        ask_model: Set once, when the hub is composed.
-        spent: Told of each node whose tokens were counted just now, and where.
-        forgotten: Told of each node whose quota is forgotten, as the node was.
+        ask_model: Set once, when the hub is composed, as is the next one.
+        limiter: Counts what keys have used.
+        spent: Told of each key whose nodes' tokens were counted just now, and where.
     """
 
     ask_model: AskModel
+    limiter: Limiter
 
     def __init__(self, config: NodesConfig, flights: Flights, tasks: NodeTasks, rows: NodeRows) -> None:
         self._config = config
@@ -96,8 +100,8 @@ class NodeLlm:
         self._tasks = tasks
         self._rows = rows
         self._quotas: dict[str, Quota] = {}
-        self.spent: Callable[[str, Allowance], None] = lambda _node_id, _allowance: None
-        self.forgotten: Callable[[str], None] = lambda _node_id: None
+        self._tokens = Meters(Allowance)
+        self.spent: Callable[[str, Allowance], None] = lambda _key_id, _allowance: None
 
     def configure(self, config: NodesConfig) -> None:
         """Allow what another config says, also those that are here; what runs goes on."""
@@ -109,11 +113,12 @@ class NodeLlm:
         """Forget the quotas of nodes that were forgotten."""
         for name in [name for name in self._quotas if not known.get(name)]:
             del self._quotas[name]
-            self.forgotten(name)
 
-    def tokens_of(self, node_id: str) -> Allowance:
-        """Return where the tokens of a node are counted."""
-        return self._quota(node_id).tokens
+    def tokens_of(self, key_id: str) -> Allowance:
+        """Return where the tokens of a key's nodes are counted."""
+        allowance = self._tokens.of(key_id)
+        allowance.per_day = self._config.llm_tokens_per_day
+        return allowance
 
     def ask(self, link: NodeLink, request: LlmRequest) -> None:
         """Begin to answer, in the nursery of the task it serves, or else in the connection's own."""
@@ -143,11 +148,24 @@ class NodeLlm:
             return TaskFault(f"The request {request.request_id} is being answered.", "invalid_payload")
         if request.is_stream and quota.streams >= self._config.llm_concurrent_streams:
             return TaskFault("This node has as many streams as it may have.", "stream_limit_exceeded")
-        if not quota.tokens.is_left(now):
-            return TaskFault("This node has used up its tokens of today.", "quota_exceeded")
+        if fault := self._used_up(link.principal.id, now):
+            return TaskFault(fault, "quota_exceeded")
         if wait_s := quota.requests.take(now):
             return TaskFault(f"Too many requests; again in {wait_s:.1f} s.", "rate_limit_exceeded")
         return None
+
+    def _used_up(self, key_id: str, now: float) -> str:
+        if not self.tokens_of(key_id).is_left(now):
+            return "The nodes of this key have used up their tokens of today."
+        if self.limiter.tokens_wait_s(key_id, now):
+            return "This node's key has used up its tokens of today."
+        return ""
+
+    def _spend(self, key_id: str, tokens: int, now: float) -> None:
+        allowance = self.tokens_of(key_id)
+        allowance.use(tokens, now)
+        self.spent(key_id, allowance)
+        self.limiter.use_tokens(key_id, tokens, now)
 
     def _unserved(self, node: Node, task_id: str | None) -> TaskFault | None:
         """Refuse to work for a task that the node has no more; an id that is not the hub's says nothing."""
@@ -174,7 +192,7 @@ class NodeLlm:
         is_told = False
         try:
             with scope:
-                await self._answer(link, node, request, task, quota)
+                await self._answer(link, node, request, task)
                 is_told = True
         finally:
             if not is_told:
@@ -182,27 +200,17 @@ class NodeLlm:
             link.answers.pop(request.request_id, None)
             quota.streams -= request.is_stream
 
-    async def _answer(
-        self, link: NodeLink, node: Node, request: LlmRequest, task: NodeTask | None, quota: Quota
-    ) -> None:
-        # A piece is a token or more: what was made is used up, whether or not the answer comes to its end.
-        pieces, usage = 0, None
-
+    async def _answer(self, link: NodeLink, node: Node, request: LlmRequest, task: NodeTask | None) -> None:
         def hear(chunk: str) -> None:
-            nonlocal pieces
-            pieces += 1
             link.say(LlmResponseStream(request.request_id, node.id, chunk, done=False, timestamp=now_ms()))
 
+        told, spend = hear if request.is_stream else None, partial(self._spend, link.principal.id)
         try:
             with self._flight(link, task) as flight:
-                said = await self.ask_model(_fields(request), flight, hear if request.is_stream else None)
-                usage = said.usage
+                said = await self.ask_model(_fields(request), flight, told, spend)
         except ApexError as fault:
             _fail(link, request, TaskFault(fault.message, _code_of(fault)))
             return
-        finally:
-            quota.tokens.use(total_tokens(usage) or pieces, trio.current_time())
-            self.spent(node.id, quota.tokens)
         if request.is_stream:
             last = LlmResponseStream(
                 request.request_id, node.id, "", done=True, timestamp=now_ms(), usage=said.usage
@@ -241,8 +249,6 @@ def _fields(request: LlmRequest) -> dict[str, Any]:
     """Return the request in OpenAI's words; the hub's own fields are none of a node's options."""
     given = {name: value for name, value in request.options.items() if name not in OWN_FIELDS}
     options = {_snake(name): value for name, value in given.items() if value is not None}
-    if request.is_stream:  # else providers do not say what it has cost
-        options.setdefault("stream_options", {"include_usage": True})
     named: Mapping[str, Any] = {"model": request.model} if request.model else {}
     return {**options, **named, "messages": request.messages, "stream": request.is_stream}
 

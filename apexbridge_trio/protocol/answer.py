@@ -4,8 +4,17 @@ A provider over TCP and the embedded model both answer with the bytes of OpenAI'
 turn has one path for both, and what is only passed on is never decoded.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
+
+# Is told that a whole request is with a provider, which works on it and is to be paid; or that it has
+# refused it, or is gone.
+Asked = Callable[[Literal["sent", "refused"]], None]
+
+
+def unasked(_what: str) -> None:
+    """Hear where a request is, and want nothing of it; an `Asked`."""
 
 
 class Answer(Protocol):
@@ -33,7 +42,9 @@ class Source(Protocol):
         """What the config calls it."""
         ...
 
-    def open_answer(self, body: bytes, model: str = "") -> AbstractAsyncContextManager[Answer]:
+    def open_answer(
+        self, body: bytes, model: str = "", asked: Asked = unasked
+    ) -> AbstractAsyncContextManager[Answer]:
         """Ask with a whole ``/chat/completions`` body and hold the answer open inside the block.
 
         Leaving the block, by any way, ends the call at the other side: nothing goes on behind it.
@@ -41,6 +52,7 @@ class Source(Protocol):
         Args:
             body: Whole.
             model: The name that is in it, for what is known of one model alone.
+            asked: Is told where the request is; of what costs nothing, nothing.
 
         Raises:
             UpstreamError: On entering: nothing was received, or it was an error.

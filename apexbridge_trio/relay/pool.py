@@ -1,7 +1,7 @@
 """Keep-alive connections to one upstream, and the responses that come over them."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -29,8 +29,8 @@ class _Connection:
         self._name = name
         self._idle_timeout_s = idle_timeout_s
 
-    async def ask(self, request: bytes) -> bytes:
-        """Send a whole request and read once; `b""` if the connection ended without a byte.
+    async def ask(self, request: bytes, sent: Callable[[], None]) -> bytes:
+        """Send a whole request, say that it is sent, and read once; `b""`: it ended without a byte.
 
         One scope bounds both, as it costs as much as a read: each piece that is taken moves it.
         """
@@ -42,6 +42,7 @@ class _Connection:
                     rest = rest[SEND_BYTES:]
                     wait.deadline = trio.current_time() + self._idle_timeout_s
                 await self._stream.send_all(rest)
+                sent()
             except trio.BrokenResourceError:
                 # It may have answered (413) before it hung up: what there is to read tells.
                 self.is_writable = False
@@ -113,7 +114,7 @@ class RelayResponse:
             await self._read()
         return body
 
-    async def begin(self, request: bytes) -> None:
+    async def begin(self, request: bytes, sent: Callable[[], None]) -> None:
         """Ask, and wait for status and headers; 1xx answers are passed over.
 
         Raises:
@@ -121,7 +122,7 @@ class RelayResponse:
             UpstreamBroken: As `receive`.
             UpstreamSilent: As `receive`.
         """
-        data = await self._connection.ask(request)
+        data = await self._connection.ask(request, sent)
         if not data:
             raise UpstreamUnreachable(f"Upstream {self._name} closed the connection without an answer.")
         self._parse.feed(data)
@@ -170,7 +171,12 @@ class RelayPool:
 
     @asynccontextmanager
     async def open(
-        self, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes
+        self,
+        method: bytes,
+        path: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        sent: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[RelayResponse]:
         """Send a request and hold its response open inside the block.
 
@@ -184,13 +190,14 @@ class RelayPool:
             path: Goes behind the path of `base_url`; begins with a slash.
             headers: Sent as they are; Host, Accept-Encoding and Content-Length are added.
             body: Whole.
+            sent: Is called each time that all of it is written to a connection.
 
         Raises:
             UpstreamUnreachable: No connection, or it ended before the first byte.
             UpstreamBroken: The answer breaks HTTP's rules, or is headers without end.
             UpstreamSilent: Nothing was taken or sent for `idle_timeout_s`.
         """
-        connection, response = await self._ask(self._request(method, path, headers, body))
+        connection, response = await self._ask(self._request(method, path, headers, body), sent)
         try:
             yield response
         finally:
@@ -212,17 +219,19 @@ class RelayPool:
         own = b"Accept-Encoding: identity\r\nContent-Length: %d\r\n\r\n" % len(body)
         return b"".join((first, self._route.headers, lines, own, body))
 
-    async def _ask(self, request: bytes) -> tuple[_Connection, RelayResponse]:
+    async def _ask(self, request: bytes, sent: Callable[[], None]) -> tuple[_Connection, RelayResponse]:
         if connection := self._take_idle():
             with suppress(UpstreamUnreachable):  # stale: nothing was received, so once more
-                return connection, await self._exchange(connection, request)
+                return connection, await self._exchange(connection, request, sent)
         connection = _Connection(await self._route.dial(), self._name, self._idle_timeout_s)
-        return connection, await self._exchange(connection, request)
+        return connection, await self._exchange(connection, request, sent)
 
-    async def _exchange(self, connection: _Connection, request: bytes) -> RelayResponse:
+    async def _exchange(
+        self, connection: _Connection, request: bytes, sent: Callable[[], None]
+    ) -> RelayResponse:
         response = RelayResponse(connection, self._name)
         try:
-            await response.begin(request)
+            await response.begin(request, sent)
         except BaseException:  # nothing is handled: whatever ends it, Cancelled too, closes the socket
             connection.close()
             response.close()

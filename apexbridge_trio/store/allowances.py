@@ -8,14 +8,16 @@ from msgspec import Struct
 
 from apexbridge_trio.store.database import Store
 
-AllowanceKind = Literal["key", "node"]
+# What a key has used itself, and what the nodes have that it has opened.
+AllowanceKind = Literal["key", "nodes"]
 
 
 class AllowanceRecord(Struct, frozen=True):
     """A day that has begun.
 
     Attributes:
-        kind: Whose it is, as is the id.
+        kind: Of what.
+        id: The key's.
         used: So many tokens.
         until_ms: When the day is over, milliseconds since the epoch.
     """
@@ -40,10 +42,6 @@ class AllowanceRows:
                 " DO UPDATE SET used = excluded.used, until_ms = excluded.until_ms",
                 msgspec.structs.astuple(record),
             )
-
-    def delete(self, kind: AllowanceKind, name: str) -> None:
-        """Forget a day."""
-        self._store.execute("DELETE FROM allowances WHERE kind = ? AND id = ?", (kind, name))
 
     def forget_over(self, now_ms: int) -> None:
         """Forget the days that are over."""

@@ -303,6 +303,13 @@ MIGRATIONS: Final = (
     CREATE TRIGGER tasks_that_are_gone_are_not_heard AFTER DELETE ON node_tasks
     BEGIN DELETE FROM unheard WHERE kind = 'task' AND id = OLD.id; END;
     """,
+    """
+    -- What nodes have used of a day is counted by the key that opens their connections, not by their names.
+    INSERT INTO allowances
+    SELECT 'nodes', nodes.principal_id, CAST(min(total(used), 9007199254740992) AS INTEGER), max(until_ms)
+    FROM allowances JOIN nodes ON nodes.id = allowances.id WHERE kind = 'node' GROUP BY nodes.principal_id;
+    DELETE FROM allowances WHERE kind = 'node';
+    """,
 )
 
 # The version this hub knows.

@@ -4,6 +4,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Final, Literal, TypedDict
 
 import trio
@@ -11,6 +12,7 @@ import trio
 from apexbridge_trio import __version__, config
 from apexbridge_trio.circuit import Circuit, Rests, State
 from apexbridge_trio.errors import ConfigInvalid, UpstreamBroken, UpstreamBusy, UpstreamError, UpstreamLimited
+from apexbridge_trio.protocol.answer import Asked, unasked
 from apexbridge_trio.relay import Connect, RelayPool, RelayResponse, open_plain
 from apexbridge_trio.upstream.discovery import Catalogue, Transport
 from apexbridge_trio.upstream.faults import (
@@ -110,7 +112,9 @@ class Upstream:
         self.retries = 0
 
     @asynccontextmanager
-    async def open_answer(self, body: bytes, model: str = "") -> AsyncIterator[UpstreamAnswer]:
+    async def open_answer(
+        self, body: bytes, model: str = "", asked: Asked = unasked
+    ) -> AsyncIterator[UpstreamAnswer]:
         """Ask with a whole ``/chat/completions`` body and hold the answer open inside the block.
 
         Waits for a slot of the provider's concurrency, then asks up to `attempts` times, as long as
@@ -133,7 +137,7 @@ class Upstream:
             await self._slots.acquire_on_behalf_of(slot)
         try:
             async with AsyncExitStack() as attempt:
-                yield await self._persist(attempt, body, model)
+                yield await self._persist(attempt, body, model, asked)
         finally:
             self._slots.release_on_behalf_of(slot)
 
@@ -190,7 +194,9 @@ class Upstream:
             return "unknown"
         return "failing" if self._fault else "ok"
 
-    async def _persist(self, attempt: AsyncExitStack, body: bytes, model: str) -> UpstreamAnswer:
+    async def _persist(
+        self, attempt: AsyncExitStack, body: bytes, model: str, asked: Asked
+    ) -> UpstreamAnswer:
         """Ask until there is an answer; what is open then belongs to the stack."""
         made = 0
         while True:
@@ -202,8 +208,9 @@ class Upstream:
             if not self._circuit.admit(now):
                 raise UpstreamBusy(self._why_not(), retry_after_s=self._circuit.wait_s(now))
             try:
-                answer = await self._ask(attempt, body)
+                answer = await self._ask(attempt, body, asked)
             except UpstreamError as fault:
+                asked("refused")
                 await attempt.aclose()  # before the pause; nothing in it waits
                 self._note(fault, model)
                 pause_s = self._pause_s(fault, made)
@@ -215,9 +222,10 @@ class Upstream:
             await trio.sleep(pause_s)
             self.retries += 1
 
-    async def _ask(self, attempt: AsyncExitStack, body: bytes) -> UpstreamAnswer:
-        asked = self._relay.open(b"POST", b"/chat/completions", self._headers, body)
-        response = await attempt.enter_async_context(asked)
+    async def _ask(self, attempt: AsyncExitStack, body: bytes, asked: Asked) -> UpstreamAnswer:
+        sent = partial(asked, "sent")
+        opened = self._relay.open(b"POST", b"/chat/completions", self._headers, body, sent)
+        response = await attempt.enter_async_context(opened)
         if not 200 <= response.status < 300:
             raise await self._refusal(response)
         if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":

@@ -5,6 +5,8 @@ from typing import Any
 
 import trio
 
+from apexbridge_trio.config import KeyLimits, Limits
+from apexbridge_trio.config import Nodes as NodesConfig
 from apexbridge_trio.protocol.frames import (
     LlmCancel,
     LlmRequest,
@@ -13,7 +15,7 @@ from apexbridge_trio.protocol.frames import (
     TaskResultAck,
 )
 from tests.harness.node import FakeNode, connected, joined, key_for
-from tests.harness.world import World, content, open_world
+from tests.harness.world import World, content, open_world, say
 from tests.nodes.test_api import Admin
 from tests.nodes.test_calls import QUIET, asked, interrupt, settled, state_of, use
 
@@ -225,6 +227,60 @@ async def test_a_stream_that_is_cancelled_is_used_up_as_far_as_it_came(
         await ask(node, "endless:50", options={"stream": True})
         for _ in range(15):
             await node.hear(LlmResponseStream)
+        await node.tell(LlmCancel("l1"))
+        assert (await node.hear(LlmResponse)).error.code == "interrupted"
+        await ask(node, "hello", "l2")
+        assert (await node.hear(LlmResponse)).error.code == "quota_exceeded"
+
+
+async def test_names_do_not_multiply_a_day_of_tokens(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path, nodes={"llm_tokens_per_day": 1}) as world:
+        key = key_for(world, "node")
+        async with joined(world, "attic", key) as one, joined(world, "cellar", key) as other:
+            await ask(one, "hello")
+            assert (await one.hear(LlmResponse)).success
+            for node in (one, other):
+                await ask(node, "hello", "l2")
+                assert (await node.hear(LlmResponse)).error.code == "quota_exceeded"
+        async with joined(world, "barn") as node:
+            await ask(node, "hello")
+            assert (await node.hear(LlmResponse)).success
+
+
+async def test_what_nodes_ask_for_is_of_the_tokens_of_their_key(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world:
+        key, record = world.hub.keys.create(scopes=["node", "chat"])
+        world.hub.limiter.replace(Limits(keys={record.id: KeyLimits(tokens_per_day=1)}))
+        async with joined(world, key=key) as node:
+            await ask(node, "hello")
+            assert (cost := (await node.hear(LlmResponse)).usage["total_tokens"]) > 0
+            assert world.hub.limiter.tokens.of(record.id).used == cost
+            await ask(node, "hello", "l2")
+            assert (await node.hear(LlmResponse)).error.code == "quota_exceeded"
+        refused = await world.chat(say("x", "hello"), f"Authorization: Bearer {key}")
+        assert (refused.status, refused.json["error"]["code"]) == (429, "quota_exceeded")
+
+
+async def test_a_day_of_another_number_of_tokens_counts_at_once(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path, nodes={"llm_tokens_per_day": 1}) as world, joined(world) as node:
+        await ask(node, "hello")
+        assert (await node.hear(LlmResponse)).success
+        world.hub.nodes.llm.configure(NodesConfig(llm_tokens_per_day=1000))
+        await ask(node, "hello", "l2")
+        assert (await node.hear(LlmResponse)).success
+
+
+async def test_a_prompt_that_is_cut_before_its_answer_is_used_up(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path, nodes={"llm_tokens_per_day": 5}) as world, joined(world) as node:
+        await ask(node, "stall", options={"stream": True, "streamOptions": {"include_usage": False}})
+        await settled(lambda: bool(world.provider.connections))
+        await settled(lambda: bool(world.provider.connections[0].requests))
         await node.tell(LlmCancel("l1"))
         assert (await node.hear(LlmResponse)).error.code == "interrupted"
         await ask(node, "hello", "l2")

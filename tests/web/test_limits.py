@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from apexbridge_trio.config import KeyLimits, Limits
+from apexbridge_trio.flights import Flight
 from apexbridge_trio.plugins import CallContext, Later, Pending
+from apexbridge_trio.protocol.estimate import prompt_tokens
 from tests.harness.client import listening
 from tests.harness.node import FakeNode, key_for
 from tests.harness.wire import Reply
@@ -406,6 +408,20 @@ class TestInFlight:
             assert world.hub.limiter.held("channels") == 0
 
 
+class Watcher:
+    """Takes what calls of models are about, when they end."""
+
+    def __init__(self, seen: list[dict[str, Any]]) -> None:
+        self.seen = seen
+
+    def begun(self, flight: Flight) -> None:
+        """Nothing is known yet."""
+
+    def left(self, flight: Flight) -> None:
+        if flight.kind == "upstream":
+            self.seen.append(flight.facts)
+
+
 class TestTokens:
     """The provider says 5 tokens of prompt and one a word, as its fake does."""
 
@@ -466,8 +482,70 @@ class TestTokens:
                 await client.chat(say("x", "endless:50", stream=True))
                 await trio.sleep(1.05)
             await trio.sleep(0.1)
+            made = world.hub.limiter.tokens.of("local").used - prompt_tokens(say("x"))
+            assert 20 <= made <= 25
+
+    @pytest.mark.parametrize("how", ["stream", "JSON", "interrupt"])
+    async def test_a_prompt_is_paid_whoever_leaves_before_the_answer(
+        self, tmp_path: Path, autojump_clock: object, how: str
+    ) -> None:
+        text = "word " * 800
+        async with open_world(tmp_path, quota={"tokens_per_day": 1000}) as world:
+            async with world.client() as client:
+                await client.chat(say(text, "stall", stream=how == "stream", requestId="r1"))
+                await trio.sleep(1)
+                if how == "interrupt":
+                    stopped = await world.ask("POST", "/v1/interrupt", {"requestId": "r1"})
+                    assert stopped.json["state"] == "stopped"
+            await trio.sleep(0.1)
             used = world.hub.limiter.tokens.of("local").used
-            assert 20 <= used <= 25
+            assert used == pytest.approx(prompt_tokens(say(text)), abs=1)
+            assert refusal(await world.chat(say("x", "hello")))[2] == "quota_exceeded"
+
+    @pytest.mark.parametrize(
+        ("model", "fields"),
+        [
+            ("status:500", {}),
+            ("dead", {}),
+            ("apex-intents", {}),
+            ("apex-intents", {"stream": True}),
+        ],
+    )
+    async def test_what_nobody_has_worked_on_costs_nothing(
+        self, tmp_path: Path, autojump_clock: object, model: str, fields: dict[str, Any]
+    ) -> None:
+        async with open_world(tmp_path, quota={"tokens_per_day": 1000}) as world:
+            await world.chat(say("word " * 800, model, **fields))
+            assert world.hub.limiter.tokens.of("local").used == 0
+
+    async def test_a_prompt_that_waits_for_its_turn_costs_nothing(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with (
+            open_world(tmp_path, quota={"tokens_per_day": 1000}, upstream={"max_concurrency": 1}) as world,
+            world.client() as first,
+        ):
+            await first.chat(say("x", "stall"))
+            async with world.client() as second:
+                await second.chat(say("word " * 800, "stall"))
+                await trio.sleep(1)
+            await trio.sleep(0.1)
+            assert world.hub.limiter.tokens.of("local").used == 0
+
+    async def test_an_estimate_is_marked_as_one(self, tmp_path: Path, autojump_clock: object) -> None:
+        seen: list[dict[str, Any]] = []
+        watcher = Watcher(seen)
+        async with open_world(tmp_path, quota={"tokens_per_day": 1000}) as world:
+            world.hub.flights.watchers.append(watcher)
+            async with world.client() as client:
+                await client.chat(say("x", "stall"))
+                await trio.sleep(1)
+            await trio.sleep(0.1)
+            await world.chat(say("x", "hello"))
+        cut, whole = seen
+        assert cut["apex.usage.estimated_tokens"] == pytest.approx(prompt_tokens(say("x")), abs=1)
+        assert "apex.usage.estimated_tokens" not in whole
+        assert whole["gen_ai.usage.output_tokens"] > 0
 
     async def test_a_reminder_counts_for_its_owner(self, tmp_path: Path, autojump_clock: object) -> None:
         clock = _Clock()

@@ -1,8 +1,18 @@
 """How this program came onto the machine, and so what brings a library that is missing."""
 
 import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+Extra = Literal["mcp", "otel"]
+
+# What is imported of each.
+_MODULES: Final[Mapping[Extra, tuple[str, ...]]] = {
+    "mcp": ("mcp",),
+    "otel": ("opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
+}
 
 _HERE: Final = Path(__file__).parents[1]
 # Where the package and `make install` lay it (packaging/places).
@@ -10,7 +20,15 @@ _PACKAGED: Final = Path("/usr/lib/apexbridge")
 _USUAL: Final = Path("/usr/local")
 
 
-def remedy(extra: str = "", *, prefix: Path = Path(sys.prefix), source: Path = _HERE) -> str:
+def has(extra: Extra) -> bool:
+    """Tell whether the libraries of an extra are there, all that is used of them."""
+    try:
+        return all(find_spec(name) for name in _MODULES[extra])
+    except ModuleNotFoundError:  # a package above the module
+        return False
+
+
+def remedy(extra: Extra | Literal[""] = "", *, prefix: Path = Path(sys.prefix), source: Path = _HERE) -> str:
     """Return the command that makes the installation whole; but for the package's, in the clone it came from.
 
     Args:

@@ -62,11 +62,11 @@ def check(config: ConfigFile = None, state: StateDirectory = None, as_json: AsJs
 
 
 def _load(config: Path | None, state: Path | None) -> "tuple[Path, Path, Config]":
-    from apexbridge_trio.config import config_path, load, state_directory
+    from apexbridge_trio.config import config_path, find_needs, load, state_directory
 
     directory = state_directory(state, os.environ)
     path = config_path(config, directory)
-    return path, directory, load(path, env=os.environ)
+    return path, directory, load(path, env=os.environ, also=find_needs)
 
 
 def flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

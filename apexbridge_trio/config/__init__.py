@@ -4,6 +4,7 @@ from apexbridge_trio.config.applied import APPLIED, When, changed_keys
 from apexbridge_trio.config.checks import parse_bind
 from apexbridge_trio.config.file import ConfigFile, Source
 from apexbridge_trio.config.load import ConfigWrong, editable, load, public
+from apexbridge_trio.config.needs import find_needs, why_not_bound
 from apexbridge_trio.config.places import config_path, shipped, state_directory, state_place
 from apexbridge_trio.config.schema import (
     EMBEDDED,
@@ -58,6 +59,7 @@ __all__ = [
     "changed_keys",
     "config_path",
     "editable",
+    "find_needs",
     "find_secret_file",
     "is_readable_by_others",
     "load",
@@ -67,4 +69,5 @@ __all__ = [
     "shipped",
     "state_directory",
     "state_place",
+    "why_not_bound",
 ]

@@ -19,6 +19,7 @@ from typing import Final
 from msgspec import Struct
 
 from apexbridge_trio.config.load import MAX_FILE_BYTES, config_of, config_of_values, read_bytes, text_of
+from apexbridge_trio.config.needs import Check
 from apexbridge_trio.config.places import ETC, FILE, is_there
 from apexbridge_trio.config.schema import Config
 from apexbridge_trio.errors import BodyTooLarge, ConfigReadOnly, ConfigStale, ConfigUnwritable
@@ -118,21 +119,25 @@ class ConfigFile:
         data = read_bytes(path)
         return Source(path, data, text_of(data, path.name))
 
-    def config_of(self, text: str) -> Config:
+    def config_of(self, text: str, also: Check | None = None) -> Config:
         """Return the config that a text would be as this file.
+
+        Args:
+            text: All of it.
+            also: As for `load`.
 
         Raises:
             ConfigInvalid: With every fault, and its line.
         """
-        return config_of(text, (self.path or Path(FILE)).name, self.base, self.env)
+        return config_of(text, (self.path or Path(FILE)).name, self.base, self.env, also)
 
-    def config_of_values(self, values: object) -> Config:
-        """Return the config that plain values would be in this file.
+    def config_of_values(self, values: object, also: Check | None = None) -> Config:
+        """Return the config that plain values would be in this file; see `config_of`.
 
         Raises:
             ConfigInvalid: With every fault.
         """
-        return config_of_values(values, self.base, self.env)
+        return config_of_values(values, self.base, self.env, also)
 
     def write(self, before: Source, text: str) -> Source:
         """Put a text in the place of what was read; it is on disk when this returns.

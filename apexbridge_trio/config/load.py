@@ -11,6 +11,7 @@ import msgspec
 
 from apexbridge_trio.config.checks import Fault, find_faults
 from apexbridge_trio.config.lines import Place
+from apexbridge_trio.config.needs import Check
 from apexbridge_trio.config.places import FILE, named, read_regular, shipped
 from apexbridge_trio.config.schema import Callbacks, Config, Mcp, Trigger, Upstream
 from apexbridge_trio.config.secret import (
@@ -41,22 +42,23 @@ _SHORTEST_KEY: Final = 16
 _SECRET_HEADER = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
 
 
-def load(path: Path | None, *, env: Mapping[str, str]) -> Config:
+def load(path: Path | None, *, env: Mapping[str, str], also: Check | None = None) -> Config:
     """Read, check and complete a config; secrets are resolved and hidden from the log.
 
     Args:
         path: The file; without one, the shipped defaults. Relative names in it are relative to it.
         env: Where ``api_key_env`` and ``$CREDENTIALS_DIRECTORY`` are looked up.
+        also: Looks at it, too; see `find_needs`.
 
     Raises:
         ConfigInvalid: With one line for each fault: ``config.toml:14: chat.max_round: unknown
             key; did you mean max_rounds?``.
     """
     path = path or shipped(FILE)
-    return config_of(text_of(read_bytes(path), path.name), path.name, path.absolute().parent, env)
+    return config_of(text_of(read_bytes(path), path.name), path.name, path.absolute().parent, env, also)
 
 
-def config_of(text: str, name: str, base: Path, env: Mapping[str, str]) -> Config:
+def config_of(text: str, name: str, base: Path, env: Mapping[str, str], also: Check | None = None) -> Config:
     """Return the config that a text says; blocks, as it reads the files with secrets.
 
     Args:
@@ -64,23 +66,28 @@ def config_of(text: str, name: str, base: Path, env: Mapping[str, str]) -> Confi
         name: What it is called in a fault.
         base: What relative names in it are relative to.
         env: See `load`.
+        also: See `load`.
 
     Raises:
         ConfigWrong: See `load`.
     """
     reader = Reader(name, text)
-    return _checked(reader, reader.read(Config), base, env)
+    return _checked(reader, reader.read(Config), base, env, also)
 
 
-def config_of_values(values: object, base: Path, env: Mapping[str, str]) -> Config:
+def config_of_values(values: object, base: Path, env: Mapping[str, str], also: Check | None = None) -> Config:
     """Return the config that plain values say; see `config_of`. Its faults have no lines."""
     reader = Reader("", "")
-    return _checked(reader, reader.take(Config, values), base, env)
+    return _checked(reader, reader.take(Config, values), base, env, also)
 
 
-def _checked(reader: Reader, config: Config | None, base: Path, env: Mapping[str, str]) -> Config:
+def _checked(
+    reader: Reader, config: Config | None, base: Path, env: Mapping[str, str], also: Check | None
+) -> Config:
     if config is not None:
         find_faults(config, reader.fault)
+        if also is not None:
+            also(config, reader.fault)
         config = _complete(config, base, env, reader.fault)
     if config is None or reader.wrongs:
         raise ConfigWrong(reader)

@@ -2,14 +2,16 @@
 
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVarTuple, Unpack
 
 import msgspec
 import trio
 
-from apexbridge_trio.config import ConfigFile, Source
+from apexbridge_trio.config import ConfigFile, Source, find_needs
 from apexbridge_trio.config.document import edited
 from apexbridge_trio.config.lines import written
+from apexbridge_trio.config.needs import Check
 from apexbridge_trio.config.patch import MAX_DEPTH, depth_of, masks_in, merged, nulls_in, unmasked
 from apexbridge_trio.errors import ConfigInvalid, ConfigRefused, ConfigStale
 from apexbridge_trio.settings.change import Plan, refusal
@@ -93,7 +95,7 @@ class Planner:
         wanted = merged(values, unmasked(patch, values))
         _refuse_at(nulls_in(wanted), "null is no value here; leave the key out")
         _refuse_at(masks_in(wanted), "the mask stands for no value that is there; say the value")
-        config = self._file.config_of_values(wanted)
+        config = self._file.config_of_values(wanted, _needs(before))
         text = source.text if wanted == values else edited(source.text, values, wanted)
         return Plan(source, config, text)
 
@@ -108,7 +110,7 @@ class Planner:
         for key in ("upstreams", "triggers", "plugins"):
             _refuse_at(masks_in(values.get(key), (key,)), why)
         text = record.text if values == kept else edited(record.text, kept, values)
-        return Plan(source, self._file.config_of(text), text)
+        return Plan(source, self._file.config_of(text, _needs(before)), text)
 
     def _reread(self, before: Snapshot) -> Plan:
         source = self._file.read()
@@ -120,10 +122,10 @@ class Planner:
                 f"{before.source.path.name} is gone; what it said stays in force until the hub is started "
                 "again. Put it back, or an empty file for the defaults."
             )
-        return Plan(source, self._file.config_of(source.text), source.text)
+        return Plan(source, self._file.config_of(source.text, _needs(before)), source.text)
 
     def _said(self, before: Snapshot, text: str) -> Plan:
-        return Plan(before.source, self._file.config_of(text), text)
+        return Plan(before.source, self._file.config_of(text, _needs(before)), text)
 
     def _unedited(self, before: Snapshot, also: str = "") -> Source:
         """Read the file again: it must be what is in force."""
@@ -139,6 +141,10 @@ class Planner:
                 "The config file was edited and is not in force: not yet, or it was refused (see the log)."
             )
         return source
+
+
+def _needs(before: Snapshot) -> Check:
+    return partial(find_needs, since=before.config)
 
 
 def _refuse_at(places: Any, why: str) -> None:

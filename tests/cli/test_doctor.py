@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from apexbridge_trio.cli.doctor import files, machine, network, store
@@ -241,6 +242,18 @@ def test_an_address_that_this_machine_has_not(run: Run, place: Path) -> None:
     (finding,) = [network._bindable("192.0.2.1", 8088)]
     assert finding.level == "fail"
     assert "192.0.2.1:8088 can not be bound" in finding.said.en
+
+
+def test_an_address_that_nobody_answers_at_is_not_another_program(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silence(*_: Any, **__: Any) -> None:
+        raise httpx.ConnectTimeout("timed out")
+
+    monkeypatch.setattr(httpx, "get", silence)
+    _, found = look(run, place, '[server]\nbind = "192.0.2.1:8088"\n')
+    ((level, said),) = of(found, "port")
+    assert (level, said.partition(": ")[0]) == ("fail", "192.0.2.1:8088 can not be bound")
 
 
 def test_a_hub_that_runs_tells_what_is_wrong_with_it(run: Run, place: Path) -> None:

@@ -74,5 +74,13 @@ def test_check_shows_what_is_in_force_without_secrets(
     assert "sk-of-this-test" not in ran.out
 
 
+def test_check_says_what_this_machine_lacks(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[server]\nbind = "192.0.2.1:8088"\n')
+    ran = run("check", "--config", str(path))
+    assert ran.code == 2
+    assert ran.err.startswith("apexbridge: mine.toml:2: server.bind: this machine can not listen there: ")
+
+
 def test_check_of_the_shipped_config(run: Run) -> None:
     assert run("check").code == 0

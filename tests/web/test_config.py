@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio import installation
 from apexbridge_trio.config.load import MAX_FILE_BYTES
 from apexbridge_trio.events import Event
 from apexbridge_trio.log import capture
+from apexbridge_trio.settings import Origin
 from apexbridge_trio.web.config import MAX_PATCH_BYTES
 from tests.harness.node import key_for
 from tests.harness.wire import Reply
@@ -184,6 +186,10 @@ BAD: dict[str, tuple[Any, list[tuple[str, str]]]] = {
         {"upstreams": [{"name": "up", "base_url": "http://h/v1", "api_key_file": "no.key"}]},
         [("upstreams[0].api_key_file", "can not read no.key: No such file or directory")],
     ),
+    "an address of another machine": (
+        {"server": {"bind": "192.0.2.1:8088"}, "chat": {"max_rounds": 4}},
+        [("server.bind", "this machine can not listen there: Cannot assign requested address")],
+    ),
     "no object": ([], [("", "")]),
     "a text": ("x", [("", "")]),
 }
@@ -202,6 +208,37 @@ async def test_what_is_wrong_is_named_and_changes_nothing(name: str, tmp_path: P
         assert home.settings.current is before
         assert home.text == TOML
         assert len(await home.get("/v1/config/history")) == 1
+
+
+async def test_what_only_the_next_start_would_find_is_refused_on_each_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(installation._MODULES, "otel", ("no_such_library",))
+    bad = TOML + '[tracing]\nendpoint = "http://127.0.0.1:4318"\n[server]\nbind = "192.0.2.1:8088"\n'
+    paths = ["tracing.endpoint", "server.bind"]
+    async with house(tmp_path) as home:
+        before = home.settings.current
+        said = (await home.ask("POST", "/v1/config/validate", {"toml": bad})).json
+        assert [(one["path"], one["line"]) for one in said["faults"]] == list(
+            zip(paths, (17, 19), strict=True)
+        )
+        body = {"tracing": {"endpoint": "http://127.0.0.1:4318"}, "server": {"bind": "192.0.2.1:8088"}}
+        error = fault(await home.patch(body), 422)
+        assert {one["path"] for one in error["faults"]} == set(paths)
+        home.path.write_text(bad)
+        assert await home.settings.reload(Origin("edit")) is None
+        (notice,) = await home.get("/v1/notifications")
+        assert "config.toml:17: tracing.endpoint: needs a library" in notice["message"]
+        assert home.settings.current is before
+
+
+async def test_an_address_that_has_gone_keeps_nobody_from_another_change(tmp_path: Path) -> None:
+    async with house(tmp_path, TOML + '[server]\nbind = "192.0.2.1:8088"\n') as home:
+        first = home.revision
+        assert (await home.patch({"chat": {"max_rounds": 4}})).status == 200
+        assert (await home.patch({"server": {"bind": "127.0.0.1:0"}})).status == 200
+        back = await home.ask("POST", "/v1/config/rollback", {"revision": first})
+        assert fault(back, 422)["faults"][0]["path"] == "server.bind"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,13 @@ import sys
 import time
 import zoneinfo
 from collections.abc import Iterator
-from importlib.util import find_spec
-from typing import Final
+from typing import Final, Literal
 
 from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, warn
 from apexbridge_trio.clock import MADE
 from apexbridge_trio.config import Config
 from apexbridge_trio.errors import ConfigInvalid
-from apexbridge_trio.installation import remedy
+from apexbridge_trio.installation import Extra, has, remedy
 from apexbridge_trio.plugins import machine_zone
 from apexbridge_trio.serving import require_proved
 
@@ -37,16 +36,16 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
         yield fail("libraries", Said(fault.message, fault.message), _remedy())
     else:
         yield ok("libraries", "the libraries are those it was proved on", "依赖库版本与验证时一致")
-    if config.plugins.mcp and find_spec("mcp") is None:
+    if config.plugins.mcp and not has("mcp"):
         said = Said("[[plugins.mcp]] needs the library mcp", "[[plugins.mcp]] 需要 mcp 库")
         yield fail("libraries", said, _remedy("mcp"))
-    if config.tracing.endpoint and find_spec("opentelemetry") is None:
+    if config.tracing.endpoint and not has("otel"):
         said = Said("[tracing] needs the library opentelemetry", "[tracing] 需要 opentelemetry 库")
         yield fail("libraries", said, _remedy("otel"))
     yield _descriptors(config)
 
 
-def _remedy(extra: str = "") -> Said:
+def _remedy(extra: Extra | Literal[""] = "") -> Said:
     command = remedy(extra)
     return Said(command, command)
 

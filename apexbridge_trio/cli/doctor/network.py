@@ -1,6 +1,5 @@
 """Where the hub listens, whether one is there and how it is, and whether providers can be reached."""
 
-import socket
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -10,7 +9,7 @@ import httpx
 import trio
 
 from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, warn
-from apexbridge_trio.config import Config, parse_bind
+from apexbridge_trio.config import Config, parse_bind, why_not_bound
 from apexbridge_trio.config import Upstream as Entry
 from apexbridge_trio.errors import ApexError, UpstreamBroken, UpstreamError, UpstreamRefused
 from apexbridge_trio.upstream import Upstream
@@ -39,7 +38,9 @@ def hub_findings(config: Config, holder: str | None = None) -> Iterator[Finding]
         is_hub = isinstance(told, dict) and "uptimeS" in told
     except (httpx.HTTPError, ValueError) as fault:
         told, is_hub = {}, False
-        if isinstance(fault, httpx.ConnectError):
+        if isinstance(
+            fault, httpx.ConnectError | httpx.ConnectTimeout
+        ):  # or the address is another machine's
             yield _bindable(host, port) if holder is None else _elsewhere(holder, shown)
             return
     if not is_hub:
@@ -79,10 +80,7 @@ def _elsewhere(holder: str, shown: str) -> Finding:
 
 
 def _bindable(host: str, port: int) -> Finding:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as fault:
+    if fault := why_not_bound(host, port):
         hint = Said(
             "Change server.bind; ports below 1024 need root or systemd.",
             "请修改 server.bind；1024 以下端口需要 root 或 systemd。",

@@ -11,7 +11,10 @@ from wsproto.events import BytesMessage, Ping, TextMessage
 
 from apexbridge_trio.serving import ServingLimits, serve_stream
 from apexbridge_trio.serving.call import EXTENSION
+from apexbridge_trio.serving.connection import Connection
+from apexbridge_trio.serving.http import ARRIVAL_S
 from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
+from apexbridge_trio.serving.site import Site
 from tests.harness import kill
 from tests.harness.wire import (
     Paths,
@@ -118,6 +121,29 @@ async def test_a_whole_body_leaves_the_answer_all_the_time(autojump_clock: trio.
 
     async with connected(Paths(slow=slow)) as stream:
         assert (await Peer(stream).post("/slow", b"ab")).body == b"slow"
+
+
+async def test_who_has_just_connected_has_a_moment_to_ask_once_the_server_stops(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A browser connects for later, and nobody waits for that; who asks is answered, and told that it is the end."""
+    site = Site(Paths(), lambda: LIMITS, lambda *fault: faults.append(fault))
+    async with trio.open_nursery() as nursery:
+        ours, theirs = zip(*(trio.testing.memory_stream_pair() for _ in range(2)), strict=True)
+        connections = [Connection(site, stream, None, None) for stream in theirs]
+        for connection in connections:
+            nursery.start_soon(connection.run)
+        early, late = map(Peer, ours)
+        await trio.sleep(LIMITS.header_timeout_s / 2)
+        for connection in connections:
+            await connection.drain()
+        stopped_at = trio.current_time()
+        await trio.sleep(ARRIVAL_S / 2)
+        reply = await early.get("/hello")
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert await late.end() == b""
+        assert trio.current_time() - stopped_at == ARRIVAL_S
+        await early.stream.aclose()
 
 
 async def _trickle(peer: Peer, scope: trio.CancelScope) -> None:

@@ -1,20 +1,33 @@
-"""A server under test over real sockets, and a peer that says exactly the bytes it is told to."""
+"""A server under test over real sockets, and a peer that says exactly the bytes it is told to.
+
+Nothing that the server waits for is over before a test's next step, however slow the machine is: it has no
+times but those that a test gives it. What its times are is shown on the virtual clock, in memory.
+"""
 
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Request
 
-from apexbridge_trio.serving import ServingLimits, serve
+from apexbridge_trio.serving import ServingLimits, http, phase, serve
 
 # A safety net, not a bound that is tested.
 SAFETY_S = 120.0
+
+PATIENT = {
+    **dict.fromkeys(
+        ("header_timeout_s", "body_timeout_s", "idle_timeout_s", "ping_interval_s", "grace_s"), math.inf
+    ),
+    "send_timeout_s": 1e6,  # the kernel counts it in milliseconds
+}
 
 
 @dataclass
@@ -177,11 +190,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
+async def serving(app: Any, *, safety_s: float = SAFETY_S, **limits: Any) -> AsyncIterator[Served]:
     """Serve `app` on a free port; a fault of the server's own fails the test, and so does a task left."""
     tasks = trio.lowlevel.current_statistics().tasks_living
-    served = Served(ServingLimits(**limits))
-    with trio.fail_after(SAFETY_S):
+    served = Served(ServingLimits(**{**PATIENT, **limits}))
+    with trio.fail_after(safety_s), pytest.MonkeyPatch.context() as patch:
+        for room, name in ((phase, "LINGER_S"), (phase, "LINGER_SILENCE_S"), (http, "ARRIVAL_S")):
+            patch.setattr(room, name, math.inf)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_serve, app, served)
             await served.started.wait()

@@ -24,7 +24,15 @@ from tests.harness.kill import kill_at_every_step
 from tests.harness.world import Tool, open_world
 
 ANNE = Principal("anne")
-SAFETY_S = 60.0
+# A safety net: a scenario that is cut at every step is on a slow disk hundreds of times.
+SAFETY_S = 600.0
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A disk that takes its time is waited for."""
+    for name in ("call", "pendings"):
+        monkeypatch.setattr(f"apexbridge_trio.pending.{name}.LEAVE_S", SAFETY_S)
 
 
 def said(status="success", **fields):
@@ -63,6 +71,23 @@ class World:
         self.tool = Tool("sing", None, False)
         self.tool.plugin, self.tool.later = "suno", Later()
         self.token = ""
+        self._news = trio.Event()
+        write, loop = self.journal._write, trio.lowlevel.current_trio_token()
+
+        def write_and_say(batch):
+            write(batch)
+            loop.run_sync_soon(self._say)
+
+        self.journal._write = write_and_say  # type: ignore[method-assign]
+
+    def _say(self):
+        self._news.set()
+        self._news = trio.Event()
+
+    async def until(self, holds):
+        """Wait for a transaction that makes it so; nobody has been told of that one yet."""
+        while not holds():
+            await self._news.wait()
 
     async def sing(self, flight, name="t", *, wait_s=SAFETY_S, running=None):
         """Call the tool as the toolbox does."""
@@ -92,8 +117,7 @@ async def open_rooms(state):
 
 
 async def until_waiting(world, name="t"):
-    while (row := world.row(name)) is None or row.state != "waiting_callback":
-        await trio.lowlevel.checkpoint()
+    await world.until(lambda: (row := world.row(name)) is not None and row.state == "waiting_callback")
     await wait_all_tasks_blocked()
 
 
@@ -197,8 +221,7 @@ async def test_the_sweep_runs_at_the_start_and_then_by_the_clock(tmp_path, monke
     async with open_rooms(tmp_path) as world:
         assert {row.call_id for row in world.tasks.ended(10**15, 9)} == {"c", "e"}
         world.now += 1001
-        while {row.call_id for row in world.tasks.ended(10**15, 9)} >= {"c", "e"}:
-            await trio.lowlevel.checkpoint()
+        await world.until(lambda: not {row.call_id for row in world.tasks.ended(10**15, 9)} >= {"c", "e"})
 
 
 async def test_a_full_disk_stops_no_sweeper(tmp_path, monkeypatch):
@@ -279,8 +302,7 @@ async def test_a_wait_cut_at_every_step_leaves_one_truth(tmp_path, interrupted):
             world.token, name = "", f"t{run}"
 
             async def deliver():
-                while world.row(name) is None:
-                    await trio.lowlevel.checkpoint()
+                await world.until(lambda: world.row(name) is not None)
                 heard.append(await world.bring(name))
                 if interrupted and len(world.flights):
                     world.flights.interrupt("r", ANNE)

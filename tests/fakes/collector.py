@@ -20,12 +20,12 @@ class _Exchange(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         self.server.bodies.append((self.path, body))
         self.server.came.set()
-        if not self.server.holds:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        self.server.released.wait(NET_S if self.server.holds else 0)
+        if self.server.holds:
+            self.server.released.wait(NET_S)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -39,7 +39,7 @@ class Collector(ThreadingHTTPServer):
         came: Something did.
 
     Args:
-        holds: It takes requests and never answers.
+        holds: It takes requests and answers when the block is left.
     """
 
     daemon_threads = False

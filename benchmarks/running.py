@@ -1,6 +1,7 @@
 """A process under measurement: when it was ready, what it costs, on which core it runs."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -45,7 +46,7 @@ class Running:
     @property
     def port(self) -> int:
         """The port in its line, if the line has one."""
-        return int(self.line.rpartition(":")[2].strip("/ "))
+        return int(re.findall(r":(\d+)", self.line)[-1])
 
     def cpu_s(self) -> float:
         """Seconds of processor time it and its children have used."""

@@ -120,19 +120,8 @@ def _not_started(_directory: Path, _provider_port: int) -> Start:
 
 
 def _hypercorn(_directory: Path, _provider_port: int) -> Start:
-    port = free_port()
-    bind = f"127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "hypercorn",
-        "--worker-class",
-        "trio",
-        "--bind",
-        bind,
-        "benchmarks.hello:app",
-    ]
-    return Start(command, "Running on http", port)
+    how = ["--worker-class", "trio", "--bind", "127.0.0.1:0"]
+    return Start([sys.executable, "-m", "hypercorn", *how, "benchmarks.hello:app"], "Running on http", 0)
 
 
 _HUB_CONFIG = """

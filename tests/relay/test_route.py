@@ -1,9 +1,11 @@
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -87,6 +89,9 @@ async def test_a_proxy_without_a_way_through_is_unreachable(
 
 # e2e: real sockets, real clock.
 
+SAFETY_S = 120.0
+e2e = partial(pool_of, connect_timeout_s=SAFETY_S)  # a busy machine is waited for
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -147,13 +152,13 @@ async def tunnel(stream: trio.SocketStream) -> None:
 
 @pytest.mark.parametrize("is_proxied", [False, True])
 async def test_tls_direct_and_through_a_tunnel(is_proxied: bool, certificate: Path, trusted: None) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(SAFETY_S):
         async with tls_provider(certificate) as (provider, port), trio.open_nursery() as nursery:
             proxy = ""
             if is_proxied:
                 (listener,) = await nursery.start(partial(trio.serve_tcp, tunnel, 0, host="127.0.0.1"))
                 proxy = f"http://me:hush@127.0.0.1:{listener.socket.getsockname()[1]}"
-            pool = pool_of(base_url=f"https://127.0.0.1:{port}/v1", proxy=proxy)
+            pool = e2e(base_url=f"https://127.0.0.1:{port}/v1", proxy=proxy)
             for _ in range(3):
                 assert b"Hello" in await ask(pool, "hello")
                 assert b"[DONE]" in await ask(pool, "stream:3:1", stream=True)
@@ -167,23 +172,36 @@ async def test_tls_direct_and_through_a_tunnel(is_proxied: bool, certificate: Pa
 
 async def test_a_certificate_nobody_trusts_is_unreachable(certificate: Path) -> None:
     tls_context.cache_clear()
-    with trio.fail_after(60):
+    with trio.fail_after(SAFETY_S):
         async with tls_provider(certificate) as (_, port):
             with pytest.raises(UpstreamUnreachable, match="not trusted"):
-                await ask(pool_of(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
+                await ask(e2e(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
 
 
 async def test_plain_http_where_tls_was_meant_is_unreachable() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(SAFETY_S):
         async with FakeUpstream() as provider:
             port = await provider.listen()
             with pytest.raises(UpstreamUnreachable, match="TLS failed"):
-                await ask(pool_of(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
+                await ask(e2e(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
+
+
+class NoNames(trio.abc.HostnameResolver):
+    """What knows no name, at once: a real one may ask about in the net for a while."""
+
+    async def getaddrinfo(self, host: object, *_: object, **__: object) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name")
+
+    async def getnameinfo(self, *_: object) -> Any:
+        raise AssertionError
 
 
 async def test_an_unknown_host_and_a_closed_port_are_unreachable() -> None:
-    with trio.fail_after(60):
+    trio.socket.set_custom_hostname_resolver(NoNames())
+    with trio.fail_after(SAFETY_S), socket.socket() as deaf:
         with pytest.raises(UpstreamUnreachable, match="host name is not known"):
-            await ask(pool_of(base_url="http://no-such-host.invalid/v1"), "hello")
+            await ask(e2e(base_url="http://no-such-host.invalid/v1"), "hello")
+        deaf.bind(("127.0.0.1", 0))  # taken, and it refuses
         with pytest.raises(UpstreamUnreachable, match="refused or lost"):
-            await ask(pool_of(base_url="http://127.0.0.1:9/v1"), "hello")
+            await ask(e2e(base_url=f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"), "hello")

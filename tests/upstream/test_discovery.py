@@ -1,8 +1,10 @@
+import socket
+
 import pytest
 import trio
 
 from apexbridge_trio.config import Secret
-from apexbridge_trio.upstream import Upstream, discovery, find_local
+from apexbridge_trio.upstream import Upstream, discovery, find_local, local
 from tests.fakes.behaviours import Call
 from tests.fakes.upstream import FakeUpstream
 from tests.harness.kill import kill_at_every_step
@@ -128,7 +130,14 @@ async def test_killed_at_every_step_of_a_look_the_next_one_works(autojump_clock:
 # e2e: real sockets.
 
 
-async def test_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is waited for."""
+    monkeypatch.setattr(discovery, "LOOK_S", 60.0)
+    monkeypatch.setattr(local, "KNOCK_S", 60.0)
+
+
+async def test_over_tcp(caplog: pytest.LogCaptureFixture, patient: None) -> None:
     with trio.fail_after(60):
         async with FakeUpstream(key=KEY) as provider:
             base_url = f"http://127.0.0.1:{await provider.listen()}/v1"
@@ -137,11 +146,13 @@ async def test_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
             assert KEY not in caplog.text
 
 
-async def test_local_providers_with_models_are_found() -> None:
-    with trio.fail_after(60):
+async def test_local_providers_with_models_are_found(patient: None) -> None:
+    with trio.fail_after(60), socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # taken, and it refuses
         async with FakeUpstream() as ollama, FakeUpstream() as other:
             other.models_as = "garbage"
-            places = [("other", await other.listen()), ("nobody", 9), ("ollama", await ollama.listen())]
+            nobody = deaf.getsockname()[1]
+            places = [("other", await other.listen()), ("nobody", nobody), ("ollama", await ollama.listen())]
             (found,) = await find_local(places=places)
             assert (found.name, found.base_url) == ("ollama", f"http://127.0.0.1:{ollama.port}/v1")
             assert await find_local(places=places, known={"ollama"}) == []

@@ -204,13 +204,15 @@ async def test_a_clock_that_is_behind_and_then_believed_has_days_of_24_hours(
         assert wait_s(limiter) == pytest.approx(left, abs=0.01), "the next start does not begin it anew"
 
 
-async def test_what_the_disk_does_not_take_is_written_later(home: Home, autojump_clock: Any) -> None:
+async def test_what_the_disk_does_not_take_is_written_later(
+    home: Home, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with home.hub() as limiter:
-        Broken.is_full = True
+        monkeypatch.setattr(Broken, "is_full", True)
         spend(limiter, 5)
         await trio.sleep(2 * WRITE_EVERY_S)
         assert home.on_disk() == {}
-        Broken.is_full = False
+        monkeypatch.undo()
         await trio.sleep(2 * LOOK_S)
         assert home.on_disk() == {"k": 5}
 

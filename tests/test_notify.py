@@ -1,5 +1,6 @@
 import socket
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,8 @@ def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> N
 def test_states_are_the_lines_of_one_datagram(
     abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = f"@apexbridge-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    # A name without a file is everybody's on this machine, so it is of this run alone.
+    shown = f"@apexbridge-{uuid4()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(shown.replace("@", "\0", 1) if abstract else shown)
         manager.settimeout(5)

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
 
 # A safety net for the start of a process on a busy machine, not a bound that is tested.
-START_S = 60.0
-STOP_S = 60.0
+START_S = 120.0
+STOP_S = 120.0
 
 # Of a hub that is asked for more than any home asks; other keys of the table may follow.
 UNLIMITED = """[limits]
@@ -151,7 +151,7 @@ def upstream(url: str, **entry: Any) -> str:
 
 async def seen(url: str) -> list[dict[str, Any]]:
     """What the provider has seen of each connection."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=STOP_S) as client:
         answer = (await client.get(f"{url}/seen")).json()
     connections: list[dict[str, Any]] = answer["connections"]
     return connections

@@ -61,10 +61,16 @@ class Sender(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What became of a callback; the task, if there is one."""
+    """What became of a callback.
+
+    Attributes:
+        record: The plugin's task, if it is of one.
+        was: How a task has ended that waits for no result any more.
+    """
 
     word: Word
     record: TaskRecord | None = None
+    was: str = ""
 
 
 class Swept(Struct, frozen=True):
@@ -140,7 +146,7 @@ class Ledger:
         if record.ended_ms is None and record.expires_ms <= self._now_ms():
             record = self._expire(record)
         if record.ended_ms is not None and record.digest is None:
-            return Verdict("gone", self._save(replace(record, late=record.late + 1)))
+            return Verdict("gone", self._save(replace(record, late=record.late + 1)), record.state)
         if callback.status == "progress":
             return Verdict("progress" if record.ended_ms is None else "overtaken", record)
         if record.digest is not None:

@@ -72,7 +72,8 @@ class Callbacks:
             await self._book.settled()
             task = self._book.live.get(record.id)
         if task is None or task.is_answered:
-            return _verdict_of_ended(self._rows.task(record.id) or record, outcome)
+            ended = self._rows.task(record.id) or record
+            return _verdict_of_ended(ended, None if callback.status == "progress" else outcome)
         if callback.status == "progress":
             self._reports.advanced(task, callback.progress, callback.message)
             return Verdict("progress")
@@ -108,10 +109,13 @@ class Callbacks:
         log.info("a callback was passed on", node=node_id, plugin=callback.plugin, taken=word)
 
 
-def _verdict_of_ended(record: NodeTaskRecord, outcome: Outcome) -> Verdict:
+def _verdict_of_ended(record: NodeTaskRecord, outcome: Outcome | None) -> Verdict:
+    """Say what becomes of a result, or of progress (None), that comes after the end; as the `ledger` does."""
     is_delegating = record.ended_ms is None and record.output is not None
     if record.state not in {"succeeded", "failed"} and not is_delegating:
-        return Verdict("gone")
+        return Verdict("gone", was=record.state)
+    if outcome is None:
+        return Verdict("overtaken")
     said = encode(outcome.error).decode() if outcome.error else None
     is_same = (record.output, record.error) == (outcome.output, said)
     return Verdict("duplicate" if is_same else "conflict")

@@ -187,8 +187,8 @@ def _refusal(verdict: Verdict) -> ApexError:
         case "conflict":
             return TaskSettled("The task has another result already; the first one stays.")
         case "gone":
-            was = verdict.record.state if verdict.record else "over"
-            return TaskGone(f"The task waits for no result any more: {was}.", code=f"task_{was}")
+            message = f"The task waits for no result any more: {verdict.was}."
+            return TaskGone(message, code=f"task_{verdict.was}")
         case "replayed":
             return SignatureInvalid("This signed message was brought to another task before.")
         case _:

@@ -296,8 +296,26 @@ class TestTasks:
             assert other.status == 409
             late = {"status": "failed", "error": "no"}
             assert (await world.ask("POST", path, late)).status == 409
+            overtaken = await world.ask("POST", path, progress)
+            assert (overtaken.status, overtaken.json["message"]) == (
+                200,
+                "The task has its result already; the progress is of no use any more.",
+            )
             forged = path.replace(task_id, "task_other")
             assert (await world.ask("POST", forged, {"status": "success"})).status == 403
+
+    async def test_progress_of_a_task_that_nobody_wants_is_gone(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        async with open_world(tmp_path) as world, joined(world) as node:
+            admin = Admin(world)
+            task_id = await admin.create(callback="http")
+            callback = (await node.task()).callback
+            assert callback is not None
+            path = "/plugin-callback" + callback["url"].partition("/plugin-callback")[2]
+            await admin.ask("DELETE", f"/v1/tasks/{task_id}")
+            late = await world.ask("POST", path, {"status": "progress", "progress": 0.5})
+            assert (late.status, late.json["error"]["code"]) == (410, "task_interrupted")
 
     async def test_a_task_goes_on_while_its_node_is_away_and_the_hub_lives(
         self, tmp_path: Path, autojump_clock: object

@@ -11,7 +11,7 @@ import trio
 
 from apexbridge_trio.errors import BadRequest, ToolFailed
 from apexbridge_trio.intents import IntentModel
-from apexbridge_trio.intents.matcher import MAX_LENGTH, Matcher
+from apexbridge_trio.intents.matcher import MAX_CHINESE, MAX_LENGTH, Matcher
 from apexbridge_trio.plugins import Plugins
 from apexbridge_trio.protocol.answer import Source
 from apexbridge_trio.protocol.sentences import Sentences
@@ -390,6 +390,29 @@ async def test_templates_nested_without_end_are_faults() -> None:
     model = IntentModel(Declared({"en": {"phrases": phrases}}))
     assert len(model.warm()) == 2
     assert model._known.match("play") is not None
+
+
+def test_a_chinese_sentence_may_say_its_last_part_first() -> None:
+    phrases = [
+        {"tool": "toy", "answer": "好", "say": ["{day}提醒我{text}", "提醒我{text}", "甲{text}乙"]},
+    ]
+    table = {"zh": {"phrases": phrases, "any": ["text"], "lists": {"day": ["明天"]}}}
+    matcher = Matcher(Declared(table).sentences)
+
+    def asked(said: str) -> Any:
+        found = matcher.match(said)
+        return found and found.arguments
+
+    assert asked("提醒我 买（两盒）牛奶，明天。") == {"day": "明天", "text": "买（两盒）牛奶"}
+    assert asked("提醒我买牛奶，鸡蛋") == {"text": "买牛奶，鸡蛋"}, "no part of it says more in front"
+    assert asked("丙乙，甲丁") is None, "no slot is made of the end and the beginning"
+
+
+@pytest.mark.parametrize(("said", "is_read"), [("明" * MAX_CHINESE, True), ("明" * (MAX_CHINESE + 1), False)])
+def test_a_sentence_that_is_too_long_is_not_looked_at(said: str, is_read: bool) -> None:
+    phrases = [{"tool": "toy", "answer": "好", "say": ["{text}"]}]
+    matcher = Matcher(Declared({"zh": {"phrases": phrases, "any": ["text"]}}).sentences)
+    assert (matcher.match(said) is not None) is is_read
 
 
 async def test_warming_in_a_thread_is_enough(fresh_home: Home) -> None:

@@ -21,7 +21,7 @@ NEAR: Final = {
     "the day before yesterday": -2, "yesterday": -1, "today": 0, "tonight": 0, "tomorrow": 1,
     "the day after tomorrow": 2, "day after tomorrow": 2,
 }  # fmt: skip
-TURN: Final = {"上": -1, "这": 0, "本": 0, "下": 1, "last": -1, "this": 0, "next": 1}
+TURN: Final = {"上": -1, "这": 0, "本": 0, "下": 1, "last": -1, "this": 0, "the": 0, "next": 1}
 WEEKDAYS: Final = {"mon": 0, "tue": 1, "wed": 2, "thu": 3, "fri": 4, "sat": 5, "sun": 6} | {
     word: value for value, word in enumerate("一二三四五六日")
 } | {"天": 6}  # fmt: skip
@@ -74,7 +74,7 @@ def read_days(words: str, today: date) -> Days:
     Raises:
         Unclear: They name none.
     """
-    text = _fold(words).removeprefix("on ").removeprefix("for ").removesuffix("'s")
+    text = re.sub(r"^(?:on|at|for) |'s$", "", _fold(words))
     if text in NEAR:
         day = today + timedelta(days=NEAR[text])
         return day, day
@@ -127,7 +127,7 @@ def _read_time(words: str) -> tuple[time, int]:
         return time(0), 1
     if text == "零点":
         return time(0), 0
-    found = re.fullmatch(_CHINESE_TIME, text) or re.fullmatch(_ENGLISH_TIME, text)
+    found = next((one for form in _TIMES if (one := re.fullmatch(form, text))), None)
     try:
         if found:
             return _time_of(found.groupdict())
@@ -138,7 +138,7 @@ def _read_time(words: str) -> tuple[time, int]:
 
 def _time_of(found: dict[str, str | None]) -> tuple[time, int]:
     part, hour = found["part"] or "", read_number(found["hour"] or "")
-    words = found.get("quarters") or found["minute"] or "0"
+    words = re.sub(r"^a | minutes?$", "", found.get("quarters") or found["minute"] or "0")
     minute = QUARTERS[words] if words in QUARTERS else read_number(words)
     if found.get("to"):
         hour, minute = (hour - 1) or 12, 60 - minute
@@ -152,14 +152,19 @@ def _time_of(found: dict[str, str | None]) -> tuple[time, int]:
 
 
 # Compiled by the first question, as `_READERS` are.
-_CHINESE_TIME: Final = (
+_PART: Final = (
     r"(?P<part>凌晨|清晨|早上|早晨|今早|明早|早|上午|中午|下午|傍晚|晚上|今晚|明晚|晚|夜里|半夜|深夜)?的?"
-    rf"(?P<hour>{_N})(?:点|时|:)钟?整?(?P<minute>半|一刻|三刻|{_N})?分?"
 )
 _ENGLISH_TIME: Final = (
-    rf"(?:(?P<quarters>half|quarter) (?:past|(?P<to>to)) )?(?P<hour>\d{{1,2}}|{WORDS})"
-    r"(?:[:.](?P<minute>\d\d))?(?: ?o'clock)?"
+    rf"(?:(?P<quarters>half|(?:a )?quarter|(?:\d{{1,2}}|{WORDS})(?: minutes?)?) (?:past|(?P<to>to)) )?"
+    rf"(?P<hour>\d{{1,2}}|{WORDS})(?:[:.](?P<minute>\d\d))?(?: ?o'clock)?"
     r"(?: ?(?:(?:in the|at|this) )?(?P<part>am|pm|morning|afternoon|evening|night|tonight))?"
+)
+_TIMES: Final = (
+    rf"{_PART}(?P<hour>{_N})(?:点|时|:)钟?整?(?P<minute>半|一刻|三刻|{_N})?分?",
+    rf"{_PART}(?P<to>差)(?P<minute>一刻|{_N})分?钟?(?P<hour>{_N})点钟?",
+    rf"{_PART}(?P<hour>{_N})点(?P<to>差)(?P<minute>一刻|{_N})分?钟?",
+    _ENGLISH_TIME,
 )
 
 
@@ -210,14 +215,32 @@ def _weekend(found: re.Match[str], today: date) -> Days:
 
 
 def _monday(turns: str, today: date) -> date:
-    weeks = sum(TURN[turn] for turn in ([turns] if turns in TURN else turns))
-    return today + timedelta(days=7 * weeks - today.weekday())
+    return today + timedelta(days=7 * _turns(turns) - today.weekday())
 
 
 def _month(found: re.Match[str], today: date) -> Days:
-    months = today.year * 12 + today.month - 1 + TURN[found["turn"]]
+    months = _turned(found["turn"], today)
     last = _first_of(months + 1) - timedelta(days=1)
     return _first_of(months), last
+
+
+def _month_end(found: re.Match[str], today: date) -> Days:
+    last = _first_of(_turned(found["turn"] or "this", today) + 1) - timedelta(days=1)
+    return last, last
+
+
+def _day_of_month(found: re.Match[str], today: date) -> Days:
+    day = _first_of(_turned(found["turn"], today)).replace(day=read_number(found["day"]))
+    return day, day
+
+
+def _turned(turns: str, today: date) -> int:
+    """Return the months until the one that `turns` name, counted from the year 0."""
+    return today.year * 12 + today.month - 1 + _turns(turns)
+
+
+def _turns(turns: str) -> int:
+    return sum(TURN[turn] for turn in ([turns] if turns in TURN else turns))
 
 
 def _first_of(months: int) -> date:
@@ -258,11 +281,18 @@ _READERS: Final[tuple[tuple[str, Callable[[re.Match[str], date], Days]], ...]] =
     (r"in (?P<n>\d+) (?P<unit>days?|weeks?)", _later),
     (r"(?P<turn>上+|这|本|下+)?个?(?:周|星期|礼拜)(?P<day>[一二三四五六日天])", _weekday),
     (rf"(?:(?P<turn>last|this|next) )?{_WEEKDAY}", _weekday),
+    (rf"{_WEEKDAY} (?P<turn>this|next) week", _weekday),
+    (rf"(?P<turn>this|next) week,? (?:on )?{_WEEKDAY}", _weekday),
     (r"(?P<turn>上+|这|本|下+)个?(?:周|星期|礼拜)", _week),
     (r"(?:(?:the )?(?P<turn>last|this|next)|the) week", _week),
     (r"(?P<turn>上+|这|本|下+)?个?周末", _weekend),
     (r"(?:(?:the )?(?P<turn>last|this|next)|the) weekend", _weekend),
     (r"(?P<turn>上|这|本|下)个?月", _month),
+    (r"(?P<turn>这|本|下+)?个?月的?(?:底|末|最后一天)", _month_end),
+    (r"(?:the )?(?:end|last day) of (?P<turn>the|this|next) month", _month_end),
+    (rf"(?P<turn>这|本|下+)个?月的?(?P<day>{_N})[号日]", _day_of_month),
+    (rf"(?:the )?{_ORDINAL} of (?P<turn>this|next) month", _day_of_month),
+    (rf"(?P<turn>this|next) month,? on the {_ORDINAL}", _day_of_month),
     (r"(?P<turn>last|this|next) month", _month),
     (rf"(?:(?P<year>{_N})年)?(?P<month>{_N})月(?P<day>{_N})[号日]?", _month_day),
     (rf"{_MONTH} {_ORDINAL}(?:,? (?P<year>\d{{4}}))?", _month_day),

@@ -1,4 +1,4 @@
-"""Reminders of who asks: set, list and remove them in people's words.
+"""Reminders of who asks: set, list, change and remove them in people's words.
 
 They are the hub's own; a plugin that asks for it is handed those of its caller, and no others.
 """
@@ -9,6 +9,8 @@ from typing import Any, Final
 from apexbridge_trio.errors import ToolFailed
 from apexbridge_trio.plugins import PluginHome, Reminding
 
+from .change import changed
+from .leftover import be_whole
 from .when import when_of
 
 # A model reads the list; more than this is no answer to a question.
@@ -19,9 +21,15 @@ _END: Final = r"(?!(?<=[a-z0-9])[a-z0-9])"
 
 
 async def reminder_set(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
-    """Set a reminder; it is on the disk when this returns."""
+    """Set a reminder; it is on the disk when this returns.
+
+    Raises:
+        Unclear: When is not said, or not all of it was understood.
+    """
+    text = str(arguments["text"]).strip()
+    be_whole(text, arguments)
     when = when_of(arguments, home.now())
-    return {"set": _told(await _of(home).add(str(arguments["text"]).strip(), **when))}
+    return {"set": _told(await _of(home).add(text, **when))}
 
 
 async def reminder_list(_arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
@@ -43,6 +51,30 @@ async def reminder_remove(arguments: dict[str, Any], home: PluginHome) -> dict[s
     if len(fitting) != 1 or not await reminders.remove(fitting[0]["id"]):
         return {"removed": None, "candidates": [_told(one) for one in fitting[:MAX_LISTED]]}
     return {"removed": _told(fitting[0]), "candidates": []}
+
+
+async def reminder_change(arguments: dict[str, Any], home: PluginHome) -> dict[str, Any]:
+    """Have the one that fits come at another time; with none or several nothing is changed and they are told.
+
+    The one with the new time is on the disk before the other is removed: a crash between leaves both.
+
+    Raises:
+        ToolFailed: It does more than tell.
+        Unclear: When is not said, or is not a time that it can have.
+    """
+    reminders = _of(home)
+    fitting = _fitting(reminders.waiting(), arguments)
+    if len(fitting) != 1:
+        return {"changed": None, "candidates": [_told(one) for one in fitting[:MAX_LISTED]]}
+    [old] = fitting
+    if old["action"] != {"notify": {}}:
+        raise ToolFailed(
+            "That reminder does more than tell; who has set it can change it. / 这个提醒不能这样改。"
+        )
+    when = changed(old, arguments, home.now())
+    new = await reminders.add(old["text"], missed=old["missed"], **when)
+    await reminders.remove(old["id"])
+    return {"changed": _told(new), "was": _told(old)}
 
 
 def _of(home: PluginHome) -> Reminding:

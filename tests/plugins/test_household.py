@@ -114,7 +114,7 @@ async def test_a_model_that_wants_them_is_told_the_notes(tmp_path: Path, autojum
             assert first["content"] == f"Be kind.\n{content.decode()}\n{{{{other}}}}"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(notes=st.lists(st.text(min_size=1, max_size=40), max_size=6))
 def test_every_note_is_one_line_and_can_be_forgotten(tmp_path: Path, notes: list[str]) -> None:
     module, path = shipped_module("household"), tmp_path / "notes.md"

@@ -1,15 +1,20 @@
-"""A small MCP server, run as ``python -m tests.fakes.mcp_server [stdio | PORT [json]]``.
+"""A small MCP server, run as ``python -m tests.fakes.mcp_server [stdio | SOCKET [json]]``.
+
+SOCKET is the number of a descriptor that it inherits and that listens: so nobody else takes its port, and who
+connects early waits.
 
 Its notes go to the file that NOTES names, a line each: what happened to a call is seen there.
 """
 
 import base64
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
+import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
@@ -88,4 +93,5 @@ if __name__ == "__main__":
     if sys.argv[1:] in ([], ["stdio"]):
         server.run()
     else:
-        server.run("streamable-http", port=int(sys.argv[1]), json_response=sys.argv[2:] == ["json"])
+        app = server.streamable_http_app(json_response=sys.argv[2:] == ["json"])
+        uvicorn.Server(uvicorn.Config(app)).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])

@@ -16,10 +16,12 @@ import trio
 from apexbridge_trio.flights import Flight, Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.plugins import CallbackAddress, CallContext, Plugins
+from tests.harness.clock import net
 from tests.plugins.folders import SHIPPED, SUNDAY
 
 # A safety net, not a bound that is tested.
 SAFETY_S = 60.0
+GRACE_S = 5.0
 OWNER = Principal("key_test", scopes=frozenset({"chat"}))
 
 # What a misbehaving program is written with. `here` keeps a connection to the roll open for as long
@@ -124,7 +126,7 @@ def write_program(
 
 @asynccontextmanager
 async def open_bench(
-    place: Path, code: str, *, kill_grace_s: float = 5.0, env: str = "", **program: str
+    place: Path, code: str, *, kill_grace_s: float = GRACE_S, env: str = "", **program: str
 ) -> AsyncIterator[Bench]:
     """Write a plugin, load it, and run what the hub runs for it; nothing of it is alive afterwards."""
     folder = write_program(place / "plugins/echo", code, **program)
@@ -135,7 +137,7 @@ async def open_bench(
         [place / "plugins"], state=place / "state", clock=lambda: SUNDAY, kill_grace_s=kill_grace_s
     )
     assert plugins.faults == []
-    with trio.fail_after(SAFETY_S), socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+    with net(SAFETY_S), socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
         listener.setblocking(False)
         listener.bind(str(address))
         listener.listen(100)

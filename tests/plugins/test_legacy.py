@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from apexbridge_trio.errors import ToolFailed
-from apexbridge_trio.plugins import CallbackAddress, CallContext, Pending, Plugins, roster
+from apexbridge_trio.plugins import CallbackAddress, CallContext, Pending, Plugins, conversation, roster
 from apexbridge_trio.plugins.legacy import read_legacy
+from tests.harness.clock import net
 from tests.plugins.folders import SUNDAY, call_tool, flight_of
 from tests.plugins.programs import SAFETY_S
+
+# What a program has said last is told with its exit.
+pytestmark = pytest.mark.usefixtures("patient")
 
 SYNCHRONOUS = {
     "manifestVersion": "1.0.0",
@@ -98,12 +103,12 @@ def load(place: Path) -> Plugins:
     return plugins
 
 
-async def test_a_synchronous_one_is_a_tool(place: Path) -> None:
+async def test_a_synchronous_one_is_a_tool(place: Path, mock_clock: MockClock) -> None:
     install(place, SYNCHRONOUS, calculator_py=CALCULATOR, config_env="PRECISION=7\n")
     plugins = load(place)
     tool = plugins.tools["SciCalculator"]
     assert (tool.description, tool.max_execution_s, tool.later) == ("expression: 表达式", 15.0, None)
-    with trio.fail_after(SAFETY_S):
+    with net(SAFETY_S):  # its own 15 s do not pass meanwhile
         result = await call_tool(tool, {"expression": "1+1", "precise": True, "digits": 3})
         with pytest.raises(ToolFailed, match="division by zero"):
             await call_tool(tool, {"expression": "1/0"})
@@ -154,7 +159,10 @@ async def test_an_asynchronous_one_calls_back(place: Path) -> None:
 
 
 @pytest.mark.parametrize("said", list(EARLY))
-async def test_an_asynchronous_one_that_says_success_and_stays_is_pending(place: Path, said: str) -> None:
+async def test_an_asynchronous_one_that_says_success_and_stays_is_pending(
+    place: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "LINGER_S", 0.0)
     install(
         place,
         {**ASYNCHRONOUS, "entryPoint": {"command": "sh video.sh"}},
@@ -175,7 +183,11 @@ async def test_an_asynchronous_one_that_says_success_and_stays_is_pending(place:
 
 
 @pytest.mark.parametrize("end", ["", "exec sleep 1000"])
-async def test_an_asynchronous_one_that_promises_nothing_has_answered(place: Path, end: str) -> None:
+async def test_an_asynchronous_one_that_promises_nothing_has_answered(
+    place: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if end:
+        monkeypatch.setattr(conversation, "LINGER_S", 0.0)
     answer = EARLY["requestId"] if not end else '{"status": "success", "result": {"requestId": 7}}'
     install(
         place,

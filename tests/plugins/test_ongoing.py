@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from apexbridge_trio.errors import Interrupted, ToolFailed
 from apexbridge_trio.plugins import Pending
+from tests.harness.clock import elapse
 from tests.harness.kill import kill_at_every_step
 from tests.plugins.programs import Bench, open_bench
 
@@ -103,12 +105,19 @@ async def test_pending_from_a_direct_plugin_is_its_result(place: Path) -> None:
         assert await bench.call() == {"taskId": "job-1", "status": "pending"}
 
 
-async def test_what_goes_on_keeps_its_slot(place: Path) -> None:
-    program = {**HYBRID, "limits": HYBRID["limits"] + "max_concurrency = 1\nmax_execution_s = 1\n"}
+async def test_what_goes_on_keeps_its_slot(place: Path, mock_clock: MockClock) -> None:
+    program = {**HYBRID, "limits": HYBRID["limits"] + "max_concurrency = 1\nmax_execution_s = 5\n"}
     async with open_bench(place, f"{PENDING}stay()", **program) as bench:
         answer = await pending(bench)
-        with pytest.raises(ToolFailed, match="did not end within 1 s"):
-            await bench.call()
+
+        async def one_too_many() -> None:
+            with pytest.raises(ToolFailed, match="did not end within 5 s"):
+                await bench.call()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one_too_many)
+            await wait_all_tasks_blocked()
+            elapse(mock_clock, 5)
         await close(answer)
         await close(await pending(bench))
 
@@ -120,7 +129,10 @@ async def test_without_an_owner_nothing_is_started(place: Path) -> None:
         await bench.call()
 
 
-async def test_an_interrupt_at_any_step_leaves_nothing_that_nobody_owns(place: Path) -> None:
+async def test_an_interrupt_at_any_step_leaves_nothing_that_nobody_owns(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.plugins.programs.SAFETY_S", 600.0)
     async with open_bench(place, f"here()\n{PENDING}stay()", **HYBRID) as bench:
 
         async def scenario() -> None:

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from apexbridge_trio import log
 from apexbridge_trio.errors import ConfigInvalid, ToolFailed, ToolTimeout
-from apexbridge_trio.plugins import CallbackAddress, CallContext, Plugins, process
+from apexbridge_trio.plugins import CallbackAddress, CallContext, Plugins, conversation, process
 from apexbridge_trio.plugins.process import find_command
 from apexbridge_trio.plugins.sandbox import Sandbox
 from apexbridge_trio.plugins.voice import MAX_LINES
+from tests.harness.clock import elapse
 from tests.plugins.folders import SUNDAY
 from tests.plugins.programs import NODE, Bench, open_bench, write_program
+
+# What a program has said last is told with its exit.
+pytestmark = pytest.mark.usefixtures("patient")
 
 MIB = 1024 * 1024
 
@@ -93,12 +98,19 @@ def test_an_entry_must_be_there_and_have_something_to_run_it(
         ("answer({'status': 'failed', 'error': {'code': 7}})", '{"code":7}'),
         ("answer({'status': 'failed'})", "The plugin reports a failure."),
         ("sys.exit('see /srv/secret/file.txt')", "The plugin ended without an answer (exit code 1): see …"),
-        ("os.close(1); stay()", "The plugin ended without an answer."),
     ],
 )
 async def test_what_is_no_result_is_said(place: Path, code: str, said: str) -> None:
     async with open_bench(place, code) as bench:
         assert (await fault(bench)).message == said
+
+
+async def test_one_that_will_say_no_more_and_stays_is_ended(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "LINGER_S", 0.0)
+    async with open_bench(place, "os.close(1); stay()") as bench:
+        assert (await fault(bench)).message == "The plugin ended without an answer."
 
 
 async def test_a_program_that_can_not_be_started_is_said(place: Path) -> None:
@@ -141,10 +153,16 @@ async def test_a_process_that_exits_before_it_reads_stdin(place: Path) -> None:
         assert await bench.call(text="x" * 10 * MIB) == {"read": False}
 
 
-async def test_a_process_that_never_reads_ten_megabytes_of_stdin(place: Path) -> None:
-    async with open_bench(place, "here(); stay()", limits="max_execution_s = 1\n") as bench:
-        assert isinstance(await fault(bench, text="x" * 10 * MIB), ToolTimeout)
-        await bench.roll.called(1)
+async def test_a_process_that_never_reads_ten_megabytes_of_stdin(place: Path, mock_clock: MockClock) -> None:
+    async with open_bench(place, "here(); stay()", limits="max_execution_s = 5\n") as bench:
+
+        async def call() -> None:
+            assert isinstance(await fault(bench, text="x" * 10 * MIB), ToolTimeout)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await bench.roll.called(1)
+            elapse(mock_clock, 5)
         assert bench.roll.alive() == 0
 
 

@@ -223,7 +223,7 @@ async def test_without_a_hub_there_are_none(tmp_path: Path) -> None:
 async def test_a_chat_sets_lists_and_removes_and_others_see_nothing(
     tmp_path: Path, autojump_clock: Any
 ) -> None:
-    async with open_world(tmp_path) as world:
+    async with open_world(tmp_path, now=NOON.timestamp) as world:
         key, _ = world.hub.keys.create(tenant_id="next-door", scopes=["chat"])
         theirs = f"Authorization: Bearer {key}"
 
@@ -252,7 +252,7 @@ async def test_a_chat_sets_lists_and_removes_and_others_see_nothing(
 
 
 async def test_what_is_removed_is_what_was_meant(tmp_path: Path, autojump_clock: Any) -> None:
-    async with open_world(tmp_path) as world:
+    async with open_world(tmp_path, now=NOON.timestamp) as world:
 
         async def turn(said: str) -> str:
             return content(await world.chat(say(said)))

@@ -1,7 +1,7 @@
 """Whatever ends a call, none of its processes is alive afterwards, and the receipt says how that was done."""
 
+import math
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from apexbridge_trio.errors import Interrupted, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins import process, tree
 from apexbridge_trio.plugins.sandbox import probe
+from tests.harness.clock import elapse
 from tests.harness.kill import kill_at_every_step
-from tests.plugins.programs import Bench, open_bench
+from tests.plugins.programs import GRACE_S, SAFETY_S, Bench, open_bench
 
 # Ten nested processes below the first; the one in the middle leaves the session, and its group.
 NESTED = """
@@ -28,17 +30,28 @@ for depth in range(10):
 stay()
 """
 
-# A daemon by the book: neither its parent nor its session or group lead to who started it.
+# A daemon by the book: neither its parent nor its session or group lead to who started it, who goes on
+# once it is there.
 DETACHED = """
 def detach():
+    there, say = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             here()
+            os.close(say)
             stay()
         os._exit(0)
+    os.close(say)
     os.wait()
+    os.read(there, 1)
 """
+
+
+@pytest.fixture(autouse=True)
+def a_patient_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have it sweep after no guard that is only slow."""
+    monkeypatch.setattr(tree, "MARGIN_S", SAFETY_S)
 
 
 @pytest.fixture(params=["cgroup", "group+subreaper"])
@@ -110,14 +123,22 @@ signal.signal(signal.SIGTERM, clean)
 here()
 stay()
 """
-    async with open_bench(place, code) as bench:
+    async with open_bench(place, code, kill_grace_s=math.inf) as bench:
         await interrupted(bench, 1)
         assert (bench.state / "cleaned").exists()
 
 
 async def test_a_stopped_process_is_killed(place: Path, how: str) -> None:
-    async with open_bench(place, "here(); os.kill(os.getpid(), signal.SIGSTOP)", kill_grace_s=0.1) as bench:
-        await interrupted(bench, 1)
+    code = """
+stopped = os.getpid()
+here()
+if os.fork() == 0:
+    os.kill(stopped, signal.SIGSTOP)
+    here()
+stay()
+"""
+    async with open_bench(place, code, kill_grace_s=0.1) as bench:
+        assert (await interrupted(bench, 2))["processes"] == 2
 
 
 async def test_a_normal_end_leaves_no_daemon(place: Path, how: str) -> None:
@@ -141,29 +162,50 @@ async def test_a_process_that_stays_after_its_answer_is_ended(place: Path, how: 
         assert bench.roll.alive() == 0
 
 
-async def test_a_timeout_leaves_nothing(place: Path, how: str) -> None:
+async def test_a_timeout_leaves_nothing(place: Path, how: str, mock_clock: MockClock) -> None:
     code = DETACHED + "detach(); here(); stay()"
-    async with open_bench(place, code, limits="max_execution_s = 0.5\n") as bench:
-        with pytest.raises(ToolTimeout):
-            await bench.call()
-        await bench.roll.called(2)
+    async with open_bench(place, code, limits="max_execution_s = 5\n") as bench:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(timed_out, bench)
+            await bench.roll.called(2)
+            elapse(mock_clock, 5)
         assert bench.roll.alive() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_process_that_stops_its_guard_is_ended_all_the_same(
-    place: Path, how: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tree, "MARGIN_S", 0.5)
-    code = DETACHED + f"detach(); here(); os.kill(os.getppid(), {number}); stay()"
-    async with open_bench(place, code, kill_grace_s=0.1, limits="max_execution_s = 2\n") as bench:
+async def test_a_process_that_kills_its_guard_is_ended_all_the_same(place: Path, how: str) -> None:
+    code = DETACHED + "detach(); here(); os.kill(os.getppid(), signal.SIGKILL); stay()"
+    async with open_bench(place, code) as bench:
         with pytest.raises(ToolFailed):
             await bench.call()
         await bench.roll.called(2)
         await bench.roll.gone()
 
 
-async def test_an_interrupt_at_any_step_leaves_nothing(place: Path, how: str) -> None:
+async def test_a_process_that_stops_its_guard_is_ended_all_the_same(
+    place: Path, how: str, mock_clock: MockClock
+) -> None:
+    code = DETACHED + "detach(); os.kill(os.getppid(), signal.SIGSTOP); here(); stay()"
+    async with (
+        open_bench(place, code, limits="max_execution_s = 5\n") as bench,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(timed_out, bench)
+        await bench.roll.called(2)
+        mock_clock.jump(5)
+        await wait_all_tasks_blocked()  # the guard is waited for
+        elapse(mock_clock, GRACE_S + tree.MARGIN_S)
+        await bench.roll.gone()
+
+
+async def timed_out(bench: Bench) -> None:
+    with pytest.raises(ToolTimeout):
+        await bench.call()
+
+
+async def test_an_interrupt_at_any_step_leaves_nothing(
+    place: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.plugins.programs.SAFETY_S", 600.0)
     async with open_bench(place, "here(); answer({'done': True})") as bench:
 
         async def scenario() -> None:

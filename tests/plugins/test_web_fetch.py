@@ -93,6 +93,14 @@ def test_without_a_list_it_says_where_to_write_one() -> None:
 def test_numbers_that_mean_this_machine_are_resolved_before_they_are_judged() -> None:
     with pytest.raises(ROOMS.Refused, match="private address"):
         ROOMS.Door(["2130706433"]).target("http://2130706433/")
+
+
+def test_a_name_without_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # Not asked of the network, which may be slow, or answer for every name.
+    monkeypatch.setattr(socket, "getaddrinfo", none)
     with pytest.raises(ROOMS.Refused, match="no host"):
         ROOMS.Door(["nowhere.invalid"]).target("http://nowhere.invalid/")
 
@@ -100,10 +108,10 @@ def test_numbers_that_mean_this_machine_are_resolved_before_they_are_judged() ->
 class Site(BaseHTTPRequestHandler):
     """A site with every kind of page; the host of each request is noted."""
 
-    hosts: list[str] = []
+    server: "Server"
 
     def do_GET(self) -> None:
-        self.hosts.append(self.headers["Host"])
+        self.server.hosts.append(self.headers["Host"])
         getattr(self, f"page_{self.path.strip('/').partition('?')[0]}")()
 
     def send(
@@ -144,7 +152,7 @@ class Site(BaseHTTPRequestHandler):
 
     def page_slow(self) -> None:
         self.send(b"x")
-        self.server.held.wait(30)  # type: ignore[attr-defined]
+        self.server.held.wait()
 
     def page_broken(self) -> None:
         self.wfile.write(b"what?\r\n")
@@ -152,17 +160,40 @@ class Site(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
+class Server(ThreadingHTTPServer):
+    """Serves it on a free port; closed, none of its threads is left, nor a connection.
+
+    Attributes:
+        hosts: Of the requests.
+        held: Set when a page that holds is to end.
+    """
+
+    daemon_threads = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Site)
+        self.hosts: list[str] = []
+        self.held = threading.Event()
+
+    @property
+    def name(self) -> str:
+        return f"site.test:{self.server_port}"
+
+
 @pytest.fixture
-def site() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
-        server.held = threading.Event()  # type: ignore[attr-defined]
-        Site.hosts.clear()
+def server() -> Iterator[Server]:
+    with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
-        yield f"site.test:{server.server_port}"
-        server.held.set()  # type: ignore[attr-defined]
+        yield server
+        server.held.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def site(server: Server) -> str:
+    return server.name
 
 
 def fetch(site: str, path: str, left_s: float = 20.0) -> Any:
@@ -176,14 +207,14 @@ def fetch(site: str, path: str, left_s: float = 20.0) -> Any:
     return ROOMS.Fetcher(open_door, deadline=time.monotonic() + left_s).get(f"http://{site}{path}")
 
 
-def test_a_page_is_fetched_from_the_address_that_was_checked(site: str) -> None:
-    answer = fetch(site, "/")
+def test_a_page_is_fetched_from_the_address_that_was_checked(server: Server) -> None:
+    answer = fetch(server.name, "/")
     assert (answer.body.decode(), answer.content_type) == (
         "<title>猫</title><p>喵",
         "text/html; charset=utf-8",
     )
-    assert Site.hosts == [site]
-    assert fetch(site, "/echo?q=猫&x=%20").body == b"/echo?q=%E7%8C%AB&x=%20"
+    assert server.hosts == [server.name]
+    assert fetch(server.name, "/echo?q=猫&x=%20").body == b"/echo?q=%E7%8C%AB&x=%20"
 
 
 def test_a_redirect_is_followed(site: str) -> None:
@@ -232,12 +263,12 @@ def test_a_certificate_is_asked_for(site: str) -> None:
 
 
 def test_a_host_that_is_not_there_is_said() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    open_door = ROOMS.Door([f"x.test:{port}"], resolve=lambda *_: ["127.0.0.1"], is_public=lambda _: True)
-    with pytest.raises(ROOMS.Refused, match="could not be asked: ConnectionRefusedError"):
-        ROOMS.Fetcher(open_door, deadline=time.monotonic() + 20).get(f"http://x.test:{port}/")
+    with socket.socket() as taken:  # nobody else gets its port, and it does not listen
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        open_door = ROOMS.Door([f"x.test:{port}"], resolve=lambda *_: ["127.0.0.1"], is_public=lambda _: True)
+        with pytest.raises(ROOMS.Refused, match="could not be asked: ConnectionRefusedError"):
+            ROOMS.Fetcher(open_door, deadline=time.monotonic() + 20).get(f"http://x.test:{port}/")
 
 
 @pytest.mark.parametrize(
@@ -266,10 +297,10 @@ def test_what_is_no_text_is_refused(kind: str) -> None:
         ROOMS.read_page(b"x", kind)
 
 
-async def test_the_program_does_not_go_where_it_may_not(tmp_path: Path, site: str) -> None:
+async def test_the_program_does_not_go_where_it_may_not(tmp_path: Path, server: Server) -> None:
     state = tmp_path / "plugins/web_fetch"
     state.mkdir(parents=True)
-    port = site.partition(":")[2]
+    port = server.server_port
     (state / "config.env").write_text(f"HOSTS=localhost:{port}, 127.0.0.1:{port}\n")
     tool = load(SHIPPED, state=tmp_path).tools["web_fetch"]
     with trio.fail_after(60):
@@ -278,7 +309,7 @@ async def test_the_program_does_not_go_where_it_may_not(tmp_path: Path, site: st
                 await call_tool(tool, {"url": f"http://{host}:{port}/"})
         with pytest.raises(ToolFailed, match="不在允许的网站里"):
             await call_tool(tool, {"url": "http://example.org/"})
-    assert Site.hosts == []
+    assert server.hosts == []
 
 
 @pytest.mark.parametrize(

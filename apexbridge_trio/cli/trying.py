@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from apexbridge_trio import log
 from apexbridge_trio.cli.attempt import Attempt
 from apexbridge_trio.cli.checking import alone
 from apexbridge_trio.cli.exits import Exit, Failure
+from apexbridge_trio.cli.following import until_pressed
 from apexbridge_trio.cli.options import json_object
 from apexbridge_trio.composition import load_plugins
 from apexbridge_trio.config import Config, config_path, load, state_directory
@@ -37,8 +39,8 @@ def run(wanted: str, text: str, *, config: Path | None, state: Path | None) -> A
     with _found(wanted, loaded, directory) as (plugins, plugin, name):
         attempt = Attempt(plugin, name, arguments, loaded.callbacks.expires_s)
         try:
-            trio.run(attempt.run, plugins.ongoing)
-        except* KeyboardInterrupt:
+            trio.run(until_pressed, partial(attempt.run, plugins.ongoing))
+        except KeyboardInterrupt:
             raise Failure("stopped", Exit.INTERRUPTED) from None
     if attempt.fault is not None:
         raise attempt.fault

@@ -16,7 +16,7 @@ from apexbridge_trio.cli.listener import Listener
 from tests.cli.conftest import Run
 from tests.fakes.hub import FakeHub, Reply
 
-NET_S = 60
+NET_S = 120
 
 MANIFEST = """
 name = "{name}"
@@ -338,7 +338,12 @@ def test_a_result_that_never_comes_is_waited_for_as_the_manifest_says(run: Run, 
     )
 
 
-def test_ctrl_c_ends_the_plugin_with_all_its_processes(folder: Path, tmp_path: Path) -> None:
+# What a shell runs in the background, a whole suite perhaps, is started with Ctrl-C ignored.
+BEHIND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+
+
+@pytest.mark.parametrize("by", [[], BEHIND], ids=["as it is", "ignored at the start"])
+def test_ctrl_c_ends_the_plugin_with_all_its_processes(folder: Path, tmp_path: Path, by: list[str]) -> None:
     """The plugin's child holds a pipe open that ends with it."""
     pipe = tmp_path / "alive"
     os.mkfifo(pipe)
@@ -347,12 +352,16 @@ def test_ctrl_c_ends_the_plugin_with_all_its_processes(folder: Path, tmp_path: P
         + f"import subprocess\nsubprocess.run(['sh', '-c', 'exec sleep 600 > {pipe}'], start_new_session=True)"
     )
     config = write(folder, code)
-    command = [sys.executable, "-m", "apexbridge_trio", "plugins", "call", "probe", "--config", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        with pipe.open("rb") as alive:  # opens once the child has it open too
+    words = [sys.executable, "-m", "apexbridge_trio", "plugins", "call", "probe", "--config", str(config)]
+    with subprocess.Popen([*by, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        with pipe.open("rb", buffering=0) as alive:  # opens once the child has it open too
             running.send_signal(signal.SIGINT)
-            assert alive.read() == b""
-        out, err = running.communicate(timeout=NET_S)
+            try:
+                out, err = running.communicate(timeout=NET_S)
+            finally:
+                running.kill()
+            os.set_blocking(alive.fileno(), False)
+            assert alive.read() == b"", "when it has ended, so have they"
     assert (running.returncode, out) == (130, b"")
     assert err.splitlines()[-1] == b"apexbridge: stopped"
 
@@ -364,7 +373,7 @@ def test_a_service_without_tools_has_nothing_to_call(run: Run, folder: Path) -> 
 
 async def test_the_listener_takes_only_what_is_a_callback_of_its_task() -> None:
     listener = Listener()
-    async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as client:
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False, timeout=NET_S) as client:
         await nursery.start(listener.run)
         with trio.fail_after(NET_S):
             own = f"{listener.address.base_url}/probe/t"

@@ -9,6 +9,8 @@ import trio
 
 from tests.harness import process
 
+NET_S = 120.0  # a safety net, not a bound that is tested
+
 
 def say(model, **fields):
     return {"model": model, "messages": [{"role": "user", "content": "x"}], **fields}
@@ -28,15 +30,19 @@ async def stream_until(client, url, body, mark, reached, rest):
                 reached.set()
 
 
+def asking():
+    return httpx.AsyncClient(trust_env=False, timeout=NET_S)
+
+
 async def test_a_drain_lets_streams_finish_and_refuses_new_chats(tmp_path, provider):
-    toml = process.upstream(provider, models=["stream:20:50", "hello"])
-    async with process.hub(tmp_path, toml) as hub, httpx.AsyncClient(trust_env=False) as client:
+    toml = "[server]\ndrain_timeout_s = 600\n" + process.upstream(provider, models=["held", "hello"])
+    async with process.hub(tmp_path, toml) as hub, asking() as client:
         reached = trio.Event()
         heard: list[bytes] = []
         async with trio.open_nursery() as nursery:
-            body = say("stream:20:50", stream=True)
+            body = say("held", stream=True)
             nursery.start_soon(stream_until, client, hub.url, body, b"w2", reached, heard)
-            with trio.fail_after(60):
+            with trio.fail_after(NET_S):
                 await reached.wait()
                 hub.process.send_signal(signal.SIGTERM)
                 ready = await client.get(f"{hub.url}/health/ready")
@@ -45,41 +51,42 @@ async def test_a_drain_lets_streams_finish_and_refuses_new_chats(tmp_path, provi
                 assert ready.json()["status"] == "draining"
                 refused = await client.post(f"{hub.url}/v1/chat/completions", json=say("hello"))
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
-        assert b"w19" in b"".join(heard)
+                assert b"w3" not in b"".join(heard)
+                await process.let_go(provider)
+        assert b"w3" in b"".join(heard)
         assert b"".join(heard).endswith(b"data: [DONE]\n\n")
-        with trio.fail_after(60):
-            assert await hub.process.wait() == 0
+        assert await hub.ended() == 0
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["after the timeout", "at the second signal"])
 async def test_what_does_not_finish_is_interrupted_with_its_last_words(tmp_path, provider, second):
     timeout = 600 if second else 0.2
     toml = f"[server]\ndrain_timeout_s = {timeout}\n" + process.upstream(provider, models=["endless:50"])
-    async with process.hub(tmp_path, toml) as hub, httpx.AsyncClient(trust_env=False) as client:
+    async with process.hub(tmp_path, toml) as hub, asking() as client:
         reached = trio.Event()
         heard: list[bytes] = []
         async with trio.open_nursery() as nursery:
             body = say("endless:50", stream=True, requestId="r1")
             nursery.start_soon(stream_until, client, hub.url, body, b"w2", reached, heard)
-            with trio.fail_after(60):
+            with trio.fail_after(NET_S):
                 await reached.wait()
                 hub.process.send_signal(signal.SIGTERM)
                 while second and (await client.get(f"{hub.url}/health/ready")).status_code == 200:
                     pass
                 if second:
                     hub.process.send_signal(signal.SIGTERM)
-                assert await hub.process.wait() == 0
+                assert await hub.ended() == 0
         assert b'"interrupted":true' in b"".join(heard)
         assert b"".join(heard).endswith(b"data: [DONE]\n\n")
         assert (await process.closed(provider, 0))["closedBy"] == "peer"
-        assert b"interrupted by the drain" in hub.said or second
+        assert b"interrupted by the drain" in hub.said
 
 
 async def test_an_address_in_use_is_said_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         command = [process.PYTHON, "-m", "apexbridge_trio", "serve", "--state", str(tmp_path)]
-        with trio.fail_after(60):
+        with trio.fail_after(NET_S):
             done = await trio.run_process(
                 [*command, "--bind", f"127.0.0.1:{port}"],
                 check=False,
@@ -104,7 +111,7 @@ async def test_a_provider_on_this_machine_is_found(tmp_path, provider, monkeypat
     with composition.open_hub(config.Config(), tmp_path) as hub:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon._look_for_local, hub)
-            with trio.fail_after(60):
+            with trio.fail_after(NET_S):
                 while "ollama" not in hub.models.upstreams:
                     await trio.lowlevel.checkpoint()
                 assert (await hub.models.find("hello")).owner == "ollama"

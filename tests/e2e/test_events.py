@@ -28,7 +28,8 @@ async def device(url: str, key: str, memory: Memory):
         finally:
             with trio.move_on_after(1, shield=True):
                 await socket.aclose()
-                # trio_websocket 0.12 leaves the connection open when the other side closed it.
+            # trio_websocket 0.12 leaves the connection open when the other side closed it.
+            with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(socket._stream)
             nursery.cancel_scope.cancel(reason="the device has left")
 
@@ -88,7 +89,8 @@ async def test_a_chat_over_http_is_watched_over_a_socket_that_is_lost_in_the_mid
 
 
 async def test_the_end_of_the_hub_reaches_devices_and_readers(tmp_path: Path) -> None:
-    async with process.hub(tmp_path) as hub:
+    # Nobody who only listens holds a drain up: one that did would do so for longer than the net is.
+    async with process.hub(tmp_path, "[server]\ndrain_timeout_s = 600\n") as hub:
         key, memory = await make_key(tmp_path, "chat"), Memory()
         headers = {"Authorization": f"Bearer {key}"}
         async with (
@@ -101,16 +103,15 @@ async def test_the_end_of_the_hub_reaches_devices_and_readers(tmp_path: Path) ->
             told = await client.post(f"{hub.url}/v1/notifications", json={"message": "水", "kind": "alert"})
             assert told.status_code == 201
             assert (await hear(socket, memory, "alert"))["data"]["message"] == "水"
-            began = trio.current_time()
             hub.process.terminate()
             with trio.fail_after(NET_S):
                 assert any("水" in line for line in [line async for line in lines])
                 with pytest.raises(ConnectionClosed) as closed:
-                    await socket.get_message()
+                    while True:
+                        await socket.get_message()
             assert closed.value.reason is not None
             assert closed.value.reason.code == 1001
-        assert await hub.process.wait() == 0
-        assert trio.current_time() - began < 4, "nobody who only listens holds a drain up"
+        assert await hub.ended() == 0
     async with process.hub(tmp_path) as hub:
         async with device(hub.url, key, memory) as socket:
             assert (await hear(socket, memory, "resumed"))["data"] == {"recovered": False}
@@ -118,8 +119,8 @@ async def test_the_end_of_the_hub_reaches_devices_and_readers(tmp_path: Path) ->
 
 
 async def test_a_device_that_never_reads_is_cut_and_the_others_are_told(tmp_path: Path) -> None:
-    # Not shorter: on a busy machine what lies unread is to cut it, and not the time it takes to lie there.
-    async with process.hub(tmp_path, "[limits]\nsend_timeout_s = 8.0\n") as hub:
+    # What lies unread is to cut it, and not the time that it lies there: that has no end here.
+    async with process.hub(tmp_path, "[limits]\nsend_timeout_s = 3600\n") as hub:
         key, memory = await make_key(tmp_path, "chat"), Memory()
         headers = {"Authorization": f"Bearer {key}"}
         host, port = hub.url.removeprefix("http://").split(":")
@@ -128,6 +129,7 @@ async def test_a_device_that_never_reads_is_cut_and_the_others_are_told(tmp_path
             await trio.open_tcp_stream(host, int(port)) as frozen,
             device(hub.url, key, memory) as socket,
         ):
+            frozen.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
             await frozen.send_all(
                 f"GET /client/VCP_Key={key} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()

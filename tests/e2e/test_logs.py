@@ -28,7 +28,8 @@ async def viewer(url: str, path: str, key: str, query: str = "", **options: Any)
         finally:
             with trio.move_on_after(1, shield=True):
                 await socket.aclose()
-                # trio_websocket 0.12 leaves the connection open when the other side closed it.
+            # trio_websocket 0.12 leaves the connection open when the other side closed it.
+            with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(socket._stream)
             nursery.cancel_scope.cancel(reason="the viewer has left")
 
@@ -92,7 +93,7 @@ async def test_both_dialects_see_a_tool_run_and_the_hub_end(tmp_path: Path) -> N
                         await socket.get_message()
                 assert closed.value.reason is not None
                 assert closed.value.reason.code == 1001
-        assert await hub.hub.process.wait() == 0
+        assert await hub.hub.ended() == 0
     assert key.encode() not in bytes(hub.hub.said)
 
 

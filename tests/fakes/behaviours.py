@@ -206,6 +206,16 @@ async def endless(call: Call) -> None:
         n += 1
 
 
+@behaviour("held")
+async def held(call: Call) -> None:
+    await call.words(["w0 ", "w1 ", "w2 "])
+    await call.provider.go.wait()
+    await call.delta(content="w3 ")
+    await call.delta("stop")
+    await call.done()
+    await call.end()
+
+
 @behaviour("flaky")
 async def flaky(call: Call) -> None:
     asked = call.provider.counts[call.request.model]

@@ -37,6 +37,7 @@ asked for (JSON, or a stream of one word a chunk) unless it says otherwise.
 | `stall`                 | never answers                                                              |
 | `stall-mid:N`           | N words, then nothing (JSON: half the body)                                |
 | `endless:MS`            | words without end                                                          |
+| `held`                  | `w0 w1 w2 `, and its last word `w3 ` once `GET /go` was asked for          |
 | `split:N`               | Chinese text and emoji, N (1) bytes of the body a write                    |
 | `json` / `sse`          | JSON to a stream request / a stream to a JSON request                      |
 | `no-done`               | a stream without `[DONE]`                                                  |
@@ -116,6 +117,7 @@ class FakeUpstream:
         is_refusing: Connections are refused.
         connections: Every connection, oldest first.
         faults: Requests that were not HTTP; a test may assert that there are none.
+        go: What `held` streams wait for.
     """
 
     def __init__(self, *, key: str = "") -> None:
@@ -128,6 +130,7 @@ class FakeUpstream:
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
         self.port = 0
+        self.go = trio.Event()
         self._asked: dict[int, trio.Event] = {}
         self._opened: dict[int, trio.Event] = {}
         self._stack = AsyncExitStack()
@@ -257,6 +260,9 @@ class FakeUpstream:
                 await self.closed(query["closed"])
             shown = [one.shown() for one in self.connections[query.get("from", 0) :]]
             await call.whole(encode({"connections": shown}))
+        elif url.path == "/go":
+            self.go.set()
+            await call.whole(b"{}")
         elif self.key and sent != self.key:
             await call.fail(401, f"Incorrect API key provided: {sent}")
         elif not url.path.endswith("/models"):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,17 @@ channels_per_key = 0
 
 @dataclass
 class Running:
-    """A process that has said its first line."""
+    """A process that has said its first line.
+
+    Attributes:
+        said: What it has said on stderr so far; all of it once `end` has returned, or the block was left.
+        is_silent: Set when it can say no more.
+    """
 
     process: trio.Process
     first_line: str
-    said: bytearray
+    said: bytearray = field(default_factory=bytearray)
+    is_silent: trio.Event = field(default_factory=trio.Event)
 
     @property
     def url(self) -> str:
@@ -47,8 +53,15 @@ class Running:
     async def end(self) -> int:
         """SIGTERM, and wait."""
         self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended and all that it has said is here."""
         with trio.fail_after(STOP_S):
-            return await self.process.wait()
+            code = await self.process.wait()
+            # What it said last may still be in the pipe.
+            await self.is_silent.wait()
+        return code
 
 
 @asynccontextmanager
@@ -58,14 +71,15 @@ async def process(
     """Run a command until the block is left; it must still be alive then, or have been ended by the test."""
     async with trio.open_nursery() as nursery:
         started = await nursery.start(_spawn, command, env, pass_fds)
-        running = Running(started, "", bytearray())
-        nursery.start_soon(_collect, started.stderr, running.said)
+        running = Running(started, "")
+        nursery.start_soon(_collect, started.stderr, running)
         try:
             with trio.fail_after(START_S):
                 running.first_line = await _first_line(started, running.said)
             yield running
             if started.poll() is None:
-                await running.end()
+                started.send_signal(signal.SIGTERM)
+            await running.ended()
         finally:
             if started.poll() is None:
                 started.kill()
@@ -103,11 +117,12 @@ async def _first_line(started: trio.Process, said: bytearray) -> str:
     return line.decode().strip()
 
 
-async def _collect(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+async def _collect(stream: trio.abc.ReceiveStream, running: Running) -> None:
     # Closed while it is read when the test has failed; that is not what is to be told then.
     with suppress(trio.ClosedResourceError):
         async for data in stream:
-            into += data
+            running.said += data
+    running.is_silent.set()
 
 
 @asynccontextmanager
@@ -119,8 +134,17 @@ async def hub(
     file.write_text(toml, encoding="utf-8")
     command = [PYTHON, "-m", "apexbridge_trio", "serve", "--state", str(state), "--config", str(file)]
     async with process(*command, "--bind", "127.0.0.1:0", *options, env=env) as running:
-        assert running.url.startswith("http://127.0.0.1:"), running.first_line
+        assert running.url.startswith("http://127."), running.first_line
         yield running
+
+
+def own_loopback() -> str:
+    """Return an address of this machine that no other worker of the tests uses.
+
+    A port that was found free, or was left by a hub that is to come back, is anybody's on 127.0.0.1.
+    """
+    pid = os.getpid()  # 22 bits at most
+    return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
 
 
 @asynccontextmanager
@@ -151,18 +175,26 @@ def upstream(url: str, **entry: Any) -> str:
 
 async def seen(url: str) -> list[dict[str, Any]]:
     """What the provider has seen of each connection."""
-    async with httpx.AsyncClient(trust_env=False, timeout=STOP_S) as client:
-        answer = (await client.get(f"{url}/seen")).json()
+    answer = await _ask(f"{url}/seen")
     connections: list[dict[str, Any]] = answer["connections"]
     return connections
 
 
 async def closed(url: str, number: int) -> dict[str, Any]:
     """Wait until the provider's connection `number` has ended, and say how."""
-    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
-        answer = (await client.get(f"{url}/seen?closed={number}")).json()
+    answer = await _ask(f"{url}/seen?closed={number}", timeout_s=None)
     ended: dict[str, Any] = answer["connections"][number]
     return ended
+
+
+async def let_go(url: str) -> None:
+    """Have the provider end its `held` streams."""
+    await _ask(f"{url}/go")
+
+
+async def _ask(url: str, timeout_s: float | None = STOP_S) -> Any:
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+        return (await client.get(url)).json()
 
 
 async def command(*words: str) -> str:

@@ -8,7 +8,7 @@ import trio
 
 from tests.harness import process
 
-SAFETY_S = 60
+SAFETY_S = 120
 
 MANIFEST = """
 name = "choir"

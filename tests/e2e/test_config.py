@@ -31,7 +31,8 @@ class Manager:
 
 
 async def until(url: str, key: str, rounds: int) -> Any:
-    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {key}"}) as client:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(trust_env=False, timeout=NET_S, headers=headers) as client:
         with trio.fail_after(NET_S):
             while (said := (await client.get(f"{url}/v1/config")).json())["chat"]["max_rounds"] != rounds:
                 await trio.sleep(0.05)
@@ -91,7 +92,7 @@ async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> No
     async with process.hub(folder, text) as hub:
         key = home.admin.headers["Authorization"].removeprefix("Bearer ")
         await until(hub.url, key, rounds)
-        async with httpx.AsyncClient(trust_env=False, headers=home.admin.headers) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=NET_S, headers=home.admin.headers) as client:
             history = (await client.get(f"{hub.url}/v1/config/history")).json()
         assert history[0]["revision"] == reply.json()["revision"]
 

@@ -15,7 +15,7 @@ from tests.harness import process
 from tests.harness.disk import go_on_writing, serve_command, stop_writing, tiny_disk
 from tests.harness.house import make_key
 
-NET_S = 60.0
+NET_S = 120.0
 
 
 @dataclass

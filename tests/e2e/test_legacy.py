@@ -13,7 +13,7 @@ from tests.plugins.test_legacy import (
     install,
 )
 
-SAFETY_S = 60
+SAFETY_S = 120
 SYSTEM = 'id = "weather"\nupstream = "up"\nname = "echo"\nsystem = "天气：{{VCPWeatherInfo}}"\n'
 
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.harness import process
+from tests.harness.house import NET_S
 
 SERVER = Path(sys.executable).parent / "mcp-server-time"
 CALL = 'time_convert_time {"source_timezone": "Asia/Shanghai", "time": "08:00", "target_timezone": "UTC"}'
@@ -30,8 +31,8 @@ def config(_state: Path) -> str:
 async def ask(url: str) -> dict[str, Any]:
     """Ask until the server's tools are offered: it is started beside the hub, which waits for nothing."""
     body = {"model": "hands", "messages": [{"role": "user", "content": CALL}]}
-    async with httpx.AsyncClient(trust_env=False) as client:
-        with trio.fail_after(60):
+    async with httpx.AsyncClient(trust_env=False, timeout=NET_S) as client:
+        with trio.fail_after(NET_S):
             while True:
                 reply = await client.post(f"{url}/v1/chat/completions", json=body)
                 choice = reply.json()["choices"][0]

@@ -12,7 +12,7 @@ import trio
 from tests.harness import process
 from tests.plugins.folders import SHIPPED
 
-NET_S = 60
+NET_S = 120.0
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -9,6 +9,7 @@ import trio
 from apexbridge_trio.identity import Keys
 from apexbridge_trio.store import ReminderRows, Store, Tasks
 from tests.harness import process
+from tests.harness.house import NET_S
 
 COUNT = 20
 
@@ -24,7 +25,10 @@ async def test_killed_around_the_due_time_none_is_lost_and_none_doubled(tmp_path
         key, _ = Keys(store).create(scopes=["chat"])
     async with process.hub(tmp_path) as running:
         async with httpx.AsyncClient(
-            base_url=running.url, trust_env=False, headers={"Authorization": f"Bearer {key}"}
+            base_url=running.url,
+            trust_env=False,
+            timeout=NET_S,
+            headers={"Authorization": f"Bearer {key}"},
         ) as client:
             for number in range(COUNT):
                 body = {"text": f"{number}", "in": 0.5 + number / 50}
@@ -52,6 +56,6 @@ def owed(state):
 
 async def until(is_so):
     """Look at the state directory, where alone a hub that is killed leaves its word, until it says so."""
-    with trio.fail_after(60):
+    with trio.fail_after(NET_S):
         while not is_so():
             await trio.sleep(0.01)

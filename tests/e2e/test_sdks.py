@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.harness import process
+from tests.harness.house import NET_S
 
 MODELS = [
     "hello",
@@ -46,7 +47,7 @@ def ask(text, model="hello", **rest):
 
 async def in_thread(work):
     """The SDKs' own event loop is not Trio; each call runs in a thread, within a bound."""
-    with trio.fail_after(60):
+    with trio.fail_after(NET_S):
         return await trio.to_thread.run_sync(work)
 
 
@@ -146,14 +147,14 @@ async def test_closing_the_sdks_stream_closes_the_provider(local, world):
         answer.close()
 
     await in_thread(stream)
-    with trio.fail_after(60):
+    with trio.fail_after(NET_S):
         assert (await process.closed(world.provider, 0))["closedBy"] == "peer"
 
 
 async def test_the_javascript_sdk(world):
     script = process.ROOT / "tests" / "e2e" / "node" / "sdk.mjs"
     environment = {**os.environ, "HUB": f"{world.hub}/v1", "KEY": world.key}
-    with trio.fail_after(60):
+    with trio.fail_after(NET_S):
         done = await trio.run_process(
             ["node", str(script)],
             env=environment,

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import structlog
 
 from apexbridge_trio.cli.main import main
 from tests.fakes.hub import FakeHub
+from tests.harness.process import own_loopback
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,14 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with FakeHub() as hub:
         monkeypatch.setenv("APEXBRIDGE_URL", hub.url)
         yield hub
+
+
+@pytest.fixture
+def free() -> str:
+    """An address that nobody listens at, and nobody will."""
+    host = own_loopback()
+    with socket.create_server((host, 0)) as taken:
+        return f"{host}:{taken.getsockname()[1]}"
 
 
 @pytest.fixture

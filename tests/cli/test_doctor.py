@@ -5,9 +5,9 @@ import os
 import re
 import socket
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from apexbridge_trio.results import FOLDER
 from apexbridge_trio.store import FILE as STORE
 from apexbridge_trio.store import LOCK, Store, hold_state
 from tests.cli.conftest import Run
-from tests.fakes.hub import FakeHub, Reply
+from tests.fakes.hub import NET_S, Exchange, FakeHub, Reply
 
 MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
 WELL = {"status": "ok", "version": "1", "uptimeS": 5.0, "draining": False}
@@ -34,11 +34,11 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number: int = taken.getsockname()[1]
-    return number
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers on a machine that is busy is waited for; tests of the patience take it back."""
+    for room in (network, machine):
+        monkeypatch.setattr(room, "ASK_S", NET_S)
 
 
 @pytest.fixture(autouse=True)
@@ -63,18 +63,18 @@ def of(found: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
     return [(one["level"], one["message"]) for one in found if one["check"] == check]
 
 
-def test_an_installation_that_is_well(run: Run, place: Path, port: int) -> None:
-    code, found = look(run, place, f'[server]\nbind = "127.0.0.1:{port}"\n')
+def test_an_installation_that_is_well(run: Run, place: Path, free: str) -> None:
+    code, found = look(run, place, f'[server]\nbind = "{free}"\n')
     assert (code, {one["level"] for one in found}) == (0, {"ok"}), found
     checks = {one["check"] for one in found}
     assert {"config", "state", "disk", "python", "libraries", "clock", "timezone", "unit", "port"} <= checks
-    assert of(found, "port") == [("ok", f"127.0.0.1:{port} is free; no hub runs there")]
+    assert of(found, "port") == [("ok", f"{free} is free; no hub runs there")]
     assert not list((place / "state").iterdir()), "a look makes nothing"
 
 
-def test_what_is_not_there_yet_is_not_made(run: Run, place: Path, port: int) -> None:
+def test_what_is_not_there_yet_is_not_made(run: Run, place: Path, free: str) -> None:
     (place / "state").rmdir()
-    code, found = look(run, place, f'[server]\nbind = "127.0.0.1:{port}"\n')
+    code, found = look(run, place, f'[server]\nbind = "{free}"\n')
     assert code == 0
     assert of(found, "state")[0][1].endswith("will be made at the first start")
     assert not (place / "state").exists()
@@ -89,12 +89,12 @@ def test_a_config_that_can_not_be_used_does_not_end_the_look(run: Run, place: Pa
     assert of(found, "plugins"), "the rest is looked at all the same"
 
 
-def test_what_others_may_read_or_change_is_told_with_the_cure(run: Run, place: Path, port: int) -> None:
+def test_what_others_may_read_or_change_is_told_with_the_cure(run: Run, place: Path, free: str) -> None:
     (place / "state").chmod(0o755)
     (place / "state/hub.sqlite3").touch(mode=0o644)
     (place / "key").write_text("sk-very-secret")
     (place / "key").chmod(0o644)
-    toml = f'[server]\nbind = "127.0.0.1:{port}"\n[[plugins.mcp]]\nname = "x"\nurl = "http://127.0.0.1:1/"\n'
+    toml = f'[server]\nbind = "{free}"\n[[plugins.mcp]]\nname = "x"\nurl = "http://127.0.0.1:1/"\n'
     code, found = look(run, place, toml + 'api_key_file = "key"\n')
     assert code == 0
     for check in ("state", "store", "secrets"):
@@ -189,20 +189,20 @@ def test_what_root_has_left_to_the_hub_is_told(place: Path) -> None:
     assert told["user"].hint.en == f"sudo -u 12345 apexbridge doctor --state {place / 'state'}"
 
 
-def test_who_may_read_the_secret_of_a_webhook_is_told(run: Run, place: Path, port: int) -> None:
+def test_who_may_read_the_secret_of_a_webhook_is_told(run: Run, place: Path, free: str) -> None:
     (place / "hook").write_text("sk-very-secret")
     (place / "hook").chmod(0o644)
     toml = (
-        f'[server]\nbind = "127.0.0.1:{port}"\n[[triggers]]\nname = "w"\non = "alert"\ndo = "webhook"\n'
+        f'[server]\nbind = "{free}"\n[[triggers]]\nname = "w"\non = "alert"\ndo = "webhook"\n'
         'url = "https://example.org/x"\nsecret_file = "hook"\n'
     )
     _, found = look(run, place, toml)
     assert of(found, "secrets") == [("warn", f"{place / 'hook'} can be read by every user")]
 
 
-def test_a_hub_that_runs_and_is_not_where_the_config_says(run: Run, place: Path, port: int) -> None:
+def test_a_hub_that_runs_and_is_not_where_the_config_says(run: Run, place: Path, free: str) -> None:
     with hold_state(place / "state"):
-        code, found = look(run, place, f'[server]\nbind = "127.0.0.1:{port}"\n')
+        code, found = look(run, place, f'[server]\nbind = "{free}"\n')
     assert code == 0
     ((level, said),) = of(found, "port")
     assert (level, said.startswith(f"a hub runs (process {os.getpid()}), and not at")) == ("warn", True)
@@ -287,18 +287,18 @@ def provider() -> Iterator[FakeHub]:
         yield fake
 
 
-def upstream(provider_port: int, port: int, more: str = "") -> str:
+def upstream(provider_port: int, bind: str, more: str = "") -> str:
     url = f"http://127.0.0.1:{provider_port}/v1"
-    return f'[server]\nbind = "127.0.0.1:{port}"\n[[upstreams]]\nname = "up"\nbase_url = "{url}"\n{more}'
+    return f'[server]\nbind = "{bind}"\n[[upstreams]]\nname = "up"\nbase_url = "{url}"\n{more}'
 
 
-def test_a_provider_is_asked(run: Run, place: Path, port: int, provider: FakeHub) -> None:
-    code, found = look(run, place, upstream(provider.server_port, port))
+def test_a_provider_is_asked(run: Run, place: Path, free: str, provider: FakeHub) -> None:
+    code, found = look(run, place, upstream(provider.server_port, free))
     assert (code, of(found, "upstreams")) == (0, [("ok", "up is there, with 2 models")])
 
 
-def test_a_provider_that_is_not_there(run: Run, place: Path, port: int) -> None:
-    code, found = look(run, place, upstream(1, port))
+def test_a_provider_that_is_not_there(run: Run, place: Path, free: str) -> None:
+    code, found = look(run, place, upstream(1, free))
     assert code == 1
     assert [level for level, _ in of(found, "upstreams")] == ["fail"]
 
@@ -315,7 +315,7 @@ def test_a_provider_that_is_not_there(run: Run, place: Path, port: int) -> None:
 def test_a_provider_that_refuses(
     run: Run,
     place: Path,
-    port: int,
+    free: str,
     provider: FakeHub,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
@@ -324,19 +324,20 @@ def test_a_provider_that_refuses(
 ) -> None:
     monkeypatch.setenv("UP_KEY", "sk-of-the-provider")
     provider.answers["GET /v1/models"] = Reply({"error": "no sk-of-the-provider"}, status)
-    _, found = look(run, place, upstream(provider.server_port, port, f'api_key_env = "UP_KEY"\n{more}'))
+    _, found = look(run, place, upstream(provider.server_port, free, f'api_key_env = "UP_KEY"\n{more}'))
     assert [one for one, _ in of(found, "upstreams")] == [level]
     assert "sk-of-the-provider" not in json.dumps(found)
 
 
 def test_a_clock_that_is_off_by_minutes(
-    run: Run, place: Path, port: int, provider: FakeHub, monkeypatch: pytest.MonkeyPatch
+    run: Run, place: Path, free: str, provider: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "time", SimpleNamespace(time=lambda: time.time() + 300))
-    _, found = look(run, place, upstream(provider.server_port, port))
+    at = 1_800_000_000
+    monkeypatch.setattr(network, "time", SimpleNamespace(time=lambda: at + 300))
+    monkeypatch.setattr(Exchange, "date_time_string", lambda _: formatdate(at, usegmt=True))
+    _, found = look(run, place, upstream(provider.server_port, free))
     ((level, said),) = [one for one in of(found, "clock") if one[0] != "ok"]
-    assert level == "warn"
-    assert re.fullmatch(r"this clock is (299|300|301) s ahead of that of up", said)
+    assert (level, said) == ("warn", "this clock is 300 s ahead of that of up")
 
 
 def test_a_clock_that_was_never_set() -> None:
@@ -346,11 +347,11 @@ def test_a_clock_that_was_never_set() -> None:
     assert (first.level, first.hint.en) == ("fail", "timedatectl set-ntp true")
 
 
-def test_a_plugin_that_is_left_out_is_told(run: Run, place: Path, port: int) -> None:
+def test_a_plugin_that_is_left_out_is_told(run: Run, place: Path, free: str) -> None:
     bad = place / "own/bad"
     bad.mkdir(parents=True)
     (bad / "plugin.toml").write_text("nonsense = 1\n")
-    code, found = look(run, place, f'[server]\nbind = "127.0.0.1:{port}"\n[plugins]\ndirectories = ["own"]\n')
+    code, found = look(run, place, f'[server]\nbind = "{free}"\n[plugins]\ndirectories = ["own"]\n')
     told = [said for level, said in of(found, "plugins") if level == "warn"]
     assert code == 0
     assert any("bad/plugin.toml: nonsense: unknown key" in said for said in told)
@@ -388,7 +389,7 @@ def test_a_systemctl_that_hangs_is_not_waited_for(place: Path, monkeypatch: pyte
 
 
 def test_both_languages_say_the_same(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toml = upstream(1, 0)
+    toml = upstream(1, "127.0.0.1:0")
     (place / "state").chmod(0o755)
     _, english = look(run, place, toml, "--lang", "en")
     _, chinese = look(run, place, toml, "--lang", "zh")
@@ -414,9 +415,9 @@ def test_the_language_is_that_of_the_environment() -> None:
     assert language_of({}) == "en"
 
 
-def test_it_reads_as_lines_with_a_hint_below_what_is_not_well(run: Run, place: Path, port: int) -> None:
+def test_it_reads_as_lines_with_a_hint_below_what_is_not_well(run: Run, place: Path, free: str) -> None:
     (place / "state").chmod(0o755)
-    (place / "config.toml").write_text(f'[server]\nbind = "127.0.0.1:{port}"\n')
+    (place / "config.toml").write_text(f'[server]\nbind = "{free}"\n')
     ran = run("doctor", "--config", str(place / "config.toml"), "--state", str(place / "state"))
     lines = ran.out.splitlines()
     (at,) = [number for number, line in enumerate(lines) if line.startswith("warn")]

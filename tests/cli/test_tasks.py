@@ -199,8 +199,10 @@ def test_arguments_that_are_no_object(text: str, hub: FakeHub, run: Run) -> None
     assert not hub.asked
 
 
-def test_no_hub(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeHub() as gone:
-        monkeypatch.setenv("APEXBRIDGE_URL", gone.url)
+def test_no_hub(run: Run, free: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APEXBRIDGE_URL", f"http://{free}")
     ran = run("tasks", "run", "sing", "--wait")
-    assert (ran.code, ran.err) == (3, f"apexbridge: no hub at {gone.url}; start one with: apexbridge serve\n")
+    assert (ran.code, ran.err) == (
+        3,
+        f"apexbridge: no hub at http://{free}; start one with: apexbridge serve\n",
+    )

@@ -11,6 +11,7 @@ import trio.testing
 
 from apexbridge_trio.triggers.names import LOOKUP_S, MOST_LOOKUPS, MOST_OF_HOST, Names, NamesBusy, NameSilent
 from apexbridge_trio.triggers.webhook import PAUSES_S, Webhooks
+from tests.harness.house import NET_S
 from tests.triggers.test_triggers import entry, node, told
 from tests.triggers.test_webhook import hooked, waiting
 
@@ -21,14 +22,20 @@ class Server:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.let_go = threading.Event()
+        self._came = threading.Semaphore(0)
 
     def __call__(self, host: str, port: int) -> list[str]:
         self.asked.append(host)
+        self._came.release()
         if host.startswith("dead"):
-            self.let_go.wait(60)
+            self.let_go.wait(NET_S)
         if host == "unknown":
             raise OSError("no such name")
         return ["93.184.215.14"]
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more have asked; blocks, as Trio knows of a thread before it has begun."""
+        assert all(self._came.acquire(timeout=NET_S) for _ in range(count))
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ async def outcome(names: Names, host: str, into: list[Any]) -> None:
         into.append(type(fault))
 
 
-async def test_an_answer_and_none(server: Server) -> None:
+async def test_an_answer_and_none(server: Server, mock_clock: trio.testing.MockClock) -> None:
     names = Names(server)
     assert await names.resolve("good", 443) == ["93.184.215.14"]
     with pytest.raises(OSError, match="no such name"):
@@ -62,6 +69,7 @@ async def test_a_name_server_that_hangs_has_two_places_and_the_others_go_on(
             nursery.start_soon(outcome, names, "dead", told_of)
         await trio.testing.wait_all_tasks_blocked()
         assert len(names) == MOST_OF_HOST
+        server.wait_for(MOST_OF_HOST)
         assert await names.resolve("good", 443)
         mock_clock.jump(LOOKUP_S)
     assert sorted(map(str, told_of)) == sorted(map(str, [NameSilent] * 2 + [NamesBusy] * 18))
@@ -91,7 +99,9 @@ async def test_when_all_are_taken_nothing_else_that_uses_threads_waits(
     assert told_of[-1] == ["93.184.215.14"]
 
 
-async def test_who_gives_up_before_a_place_is_free_has_taken_none(server: Server) -> None:
+async def test_who_gives_up_before_a_place_is_free_has_taken_none(
+    server: Server, mock_clock: trio.testing.MockClock
+) -> None:
     names = Names(server)
     async with trio.open_nursery() as nursery:
         for _ in range(MOST_OF_HOST + 1):
@@ -101,6 +111,8 @@ async def test_who_gives_up_before_a_place_is_free_has_taken_none(server: Server
     assert len(names) == MOST_OF_HOST
     server.let_go.set()
     assert await names.resolve("dead", 443), "all places were given back"
+    while len(names):  # threads that nobody waits for
+        await trio.lowlevel.checkpoint()
     assert await names.resolve("good", 443)
     assert set(names._hosts) == {"good"}, "a name is forgotten once nobody looks it up"
 
@@ -120,5 +132,6 @@ async def test_a_webhook_whose_name_hangs_comes_again_and_says_why(
             ("notification", "t", f"The webhook was given up after {len(PAUSES_S) + 1} attempts: {reason}.")
         ]
         assert (waiting(world), entry(world)["failed"]) == (0, 1)
+        server.wait_for(MOST_OF_HOST)
         assert len(server.asked) == MOST_OF_HOST
     assert "nobody said within 5 s where its name leads" in capsys.readouterr().err

@@ -180,8 +180,8 @@ FORGED = {
     "a revoked key": lambda world, song: (PATH, (revoked(world),), 401),
     "another secret": lambda world, song: (PATH, signed_headers(BODY, secret="whsec_AAAA"), 401),
     "another body": lambda world, song: (PATH, signed_headers(BODY + b" "), 401),
-    "long ago": lambda world, song: (PATH, signed_headers(BODY, at=int(time.time()) - 400), 401),
-    "of the future": lambda world, song: (PATH, signed_headers(BODY, at=int(time.time()) + 400), 401),
+    "long ago": lambda world, song: (PATH, signed_headers(BODY, at=int(time.time()) - 4000), 401),
+    "of the future": lambda world, song: (PATH, signed_headers(BODY, at=int(time.time()) + 4000), 401),
     "legacy, another body": lambda world, song: (PATH, legacy_headers(BODY + b" "), 401),
     "legacy, for another plugin": lambda world, song: (
         "/plugin-callback/luna/song-1",

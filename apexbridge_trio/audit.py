@@ -29,6 +29,7 @@ Action = Literal[
     "key.revoked",
     "key.expired",
     "key.forgotten",
+    "node.registered",
     "node.forgotten",
     "node.drained",
     "node.resumed",

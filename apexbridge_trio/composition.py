@@ -18,7 +18,7 @@ from msgspec import Struct
 from apexbridge_trio import config as config_file
 from apexbridge_trio import results
 from apexbridge_trio.actions import Actions
-from apexbridge_trio.audit import Audit
+from apexbridge_trio.audit import Actor, Audit
 from apexbridge_trio.background import Backgrounds
 from apexbridge_trio.belief import doubted_ms, note_belief
 from apexbridge_trio.clock import WallClock, since_boot
@@ -57,7 +57,7 @@ from apexbridge_trio.reconfiguration import (
 from apexbridge_trio.reminders import PluginReminders, Reminders
 from apexbridge_trio.results import Results
 from apexbridge_trio.settings import Settings, Snapshot
-from apexbridge_trio.store import PluginRows, RevisionRows, Store
+from apexbridge_trio.store import NodeRecord, PluginRows, RevisionRows, Store
 from apexbridge_trio.switches import Switches
 from apexbridge_trio.tracing import traced
 from apexbridge_trio.triggers import Triggers, depth_of
@@ -135,6 +135,7 @@ def open_hub(
         settings.begin()
         pendings = _pendings(ground)
         nodes = _nodes(ground, pendings, settings)
+        nodes.registry.noting = partial(_note_node, audit)
         events = Events(bounds=Bounds(events=config.events.keep_events))
         notices = Notices(store, written, journal, events)
         tell(events, notices, pendings, nodes, reminders)
@@ -292,6 +293,11 @@ def _nodes(ground: Ground, pendings: Pendings, settings: Settings) -> Nodes:
 
     nodes.callbacks.forward = forward
     return nodes
+
+
+def _note_node(audit: Audit, record: NodeRecord, by: Actor) -> Callable[[], None]:
+    said = {"name": record.name, "type": record.type, "version": record.version}
+    return partial(audit.write, audit.line("node.registered", record.id, by, after=said))
 
 
 def _triggers(ground: Ground, events: Events, notices: Notices) -> Triggers:

@@ -122,6 +122,7 @@ class Admission:
             node,
             lambda: self._welcome(node, link, asked, was),
             failed=lambda _: link.end(1011, "its registration could not be written"),
+            by=link.by,
         )
 
     def _take_in(self, node: Node, link: NodeLink, asked: NodeRegister, record: NodeRecord) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from apexbridge_trio.audit import Actor
 from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
@@ -67,15 +68,19 @@ class NodeLink:
     """One connection; `run` is its whole life.
 
     Attributes:
+        by: Who it is for the audit.
         node: Who is registered here, once it is let in.
         instance_id: Of the agent's run.
         code: What the connection is closed with.
     """
 
-    def __init__(self, nodes: "Nodes", socket: Socket, principal: Principal, *, is_vcp_path: bool) -> None:
+    def __init__(
+        self, nodes: "Nodes", socket: Socket, principal: Principal, by: Actor, *, is_vcp_path: bool
+    ) -> None:
         self._nodes = nodes
         self.socket = socket
         self.principal = principal
+        self.by = by
         self.connection_id = new_id("conn")
         self.node: Node | None = None
         self.instance_id: str | None = None

@@ -6,6 +6,7 @@ from functools import partial
 import msgspec
 import trio
 
+from apexbridge_trio.audit import Actor
 from apexbridge_trio.clock import now_ms
 from apexbridge_trio.errors import NotFound
 from apexbridge_trio.identity import Principal
@@ -29,6 +30,8 @@ class Registry:
 
     Attributes:
         offers: What they offer, and to whom.
+        noting: Asked, for a node that registers, for what notes it in the audit: that is called in the
+            transaction that writes it, if it is the first of its id.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Registry:
         self._rows = rows
         self._journal = journal
         self._on_change = on_change
+        self.noting: Callable[[NodeRecord, Actor], Callable[[], None]] = lambda _record, _by: _nothing
         self._nodes = {record.id: Node(record) for record in records}
         for node in self:
             node.on_disk = node.record
@@ -83,9 +87,22 @@ class Registry:
         node: Node,
         after: Callable[[], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
+        by: Actor | None = None,
     ) -> Entry[None]:
-        """Write a node's record as it is now; `after` is called once it is on disk."""
+        """Write a node's record as it is now.
+
+        Args:
+            node: Whose.
+            after: Called once it is on disk.
+            failed: Called instead, with why it is not.
+            by: Who registers it; None: nobody does.
+        """
         record, node.on_disk = node.record, None
+        note = self.noting(record, by) if by is not None else _nothing
+
+        def work() -> None:
+            if self._rows.save_node(record):
+                note()
 
         def written(_: None) -> None:
             if node.record is record:
@@ -93,7 +110,7 @@ class Registry:
             if after:
                 after()
 
-        return self._journal.post(partial(self._rows.save_node, record), written, failed=failed)
+        return self._journal.post(work, written, failed=failed)
 
     def note_left(self, node: Node, reason: str) -> None:
         """Keep when a node's connection has ended, and why."""
@@ -124,6 +141,10 @@ class Registry:
             with doing(node.owner):
                 log.info("node status", node=node.id, was=was, status=node.status, reason=reason)
             self._on_change(node, was, node.status, reason)
+
+
+def _nothing() -> None:
+    """Note nothing."""
 
 
 def _log_unwritten(fault: Exception) -> None:

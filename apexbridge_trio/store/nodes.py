@@ -128,9 +128,11 @@ class NodeRows:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def save_node(self, record: NodeRecord) -> None:
-        """Add a node, or write all of it anew."""
+    def save_node(self, record: NodeRecord) -> bool:
+        """Add a node, or write all of it anew; returns whether there was none of its id."""
+        is_new = not list(self._store.execute("SELECT 1 FROM nodes WHERE id = ?", (record.id,)))
         self._store.execute(_SAVE_NODE, msgspec.structs.astuple(record))
+        return is_new
 
     def forget_node(self, node_id: str) -> None:
         """Forget a node."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from apexbridge_trio.audit import Actor
 from apexbridge_trio.clients import ClientLink
 from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
@@ -125,7 +126,8 @@ class _Asked(Struct, frozen=True):
 
 async def _serve_node(asked: _Asked) -> None:
     socket = await asked.accepted()
-    link = NodeLink(asked.hub.nodes, socket, asked.principal, is_vcp_path=asked.path in _DEPRECATED)
+    by = Actor.of(asked.principal, asked.arrival.address, asked.arrival.request_id)
+    link = NodeLink(asked.hub.nodes, socket, asked.principal, by, is_vcp_path=asked.path in _DEPRECATED)
     with doing(asked.principal):
         await asked.run(link)
     asked.arrival.notes["node"] = link.node.id if link.node else None

@@ -5,8 +5,8 @@ import trio
 import trio.testing
 
 from apexbridge_trio.audit import FILE
-from tests.harness.journal import held
-from tests.harness.node import joined, key_for
+from tests.harness.journal import broken, held
+from tests.harness.node import connected, joined, key_for
 from tests.harness.world import open_world
 
 
@@ -68,7 +68,41 @@ async def test_who_drains_a_node_and_leaves_is_noted_all_the_same(tmp_path, auto
                 nursery.cancel_scope.cancel()
             await trio.testing.wait_all_tasks_blocked()
             journal.write()
-        assert [line["action"] for line in (await lines(world, admin))["entries"]] == ["node.drained"]
+        said = (await lines(world, admin))["entries"]
+        assert [line["action"] for line in said] == ["node.drained", "node.registered"]
+
+
+async def test_a_node_that_joins_is_noted_once_with_its_key(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        admin, key = key_for(world, "admin", tenant="home"), key_for(world, "node", tenant="home")
+        for tools in (["a"], ["a", "b"]):  # it is written anew when it comes with more
+            async with joined(world, "attic", key, tools=tools):
+                pass
+        (line,) = (await lines(world, admin))["entries"]
+        principal = world.hub.keys.principal_of(key)
+        assert principal is not None
+        assert (line["action"], line["target"], line["from"]) == ("node.registered", "attic", "127.0.0.1")
+        assert line["by"] == {"principal": principal.id, "tenantId": "home", "familyId": None}
+        assert (line["after"]["name"], line["after"]["type"]) == ("attic", "worker")
+        assert line["requestId"].startswith("req_")
+        await world.ask("DELETE", "/v1/nodes/attic", {}, bearer(admin))
+        async with joined(world, "attic", key):
+            pass
+        said = (await lines(world, admin))["entries"]
+        assert [line["action"] for line in said] == ["node.registered", "node.forgotten", "node.registered"]
+
+
+async def test_a_node_that_the_disk_did_not_take_is_noted_when_it_does(tmp_path, autojump_clock):
+    async with open_world(tmp_path) as world:
+        admin, key = key_for(world, "admin"), key_for(world, "node")
+        with broken(world):
+            async with connected(world, key) as node:
+                assert await node.register("attic") is None
+        assert (await lines(world, admin))["entries"] == []
+        async with joined(world, "attic", key):
+            pass
+        (line,) = (await lines(world, admin))["entries"]
+        assert line["action"] == "node.registered"
 
 
 async def test_what_is_done_to_a_node_is_noted_before_it_is_acknowledged(tmp_path, autojump_clock):
@@ -83,7 +117,8 @@ async def test_what_is_done_to_a_node_is_noted_before_it_is_acknowledged(tmp_pat
             assert newest["requestId"] == f"req_{number}"
         assert (await world.ask("DELETE", "/v1/nodes/other", None, bearer(admin))).status == 404
         said = (await lines(world, admin))["entries"]
-        assert [line["action"] for line in said] == ["node.forgotten", "node.resumed", "node.drained"]
+        actions = ["node.forgotten", "node.resumed", "node.drained", "node.registered"]
+        assert [line["action"] for line in said] == actions
         principal = world.hub.keys.principal_of(admin)
         assert principal is not None
         assert said[0]["by"] == {"principal": principal.id, "tenantId": "home", "familyId": None}

@@ -6,6 +6,7 @@ in the directory    what it means
 ``restore.new-*``   is being unpacked; what a crash left of it is worth nothing
 ``restore.staged``  a whole backup, checked and on disk; the next start of the hub takes it
 ``restore.applying``  it is being put in place; whoever holds the lock goes on from where it stood
+``restore.unnoted``   it is in place, and its line in the audit is not on disk yet (`unnoted`)
 ``before-restore-*``  what was there before; nobody but people deletes it
 ==================  ============================================================================
 
@@ -34,13 +35,15 @@ STAGED: Final = "restore.staged"
 _UNPACKED: Final = "restore.new-"
 _KEPT: Final = "before-restore-"
 _PLAN: Final = ".plan.json"
+_UNNOTED: Final = "restore.unnoted"
 
 
-class _Plan(Struct, frozen=True):
-    """What is to be moved in, and the name of the folder for what was there; it goes last.
+class Plan(Struct, frozen=True):
+    """What is to be moved in; it is there until the audit has it.
 
     Attributes:
-        by: Who wants it, as the audit names people.
+        kept: The name of the folder for what was there.
+        by: Who wants it, as the audit names people; empty: nobody has said.
     """
 
     kept: str
@@ -55,7 +58,7 @@ def stage(backup: Backup, state: Path, *, force: bool, by: str = "") -> Path:
         backup: What to restore.
         state: The state directory.
         force: What is there will be moved out of the way, or what was staged before is dropped.
-        by: Who wants it, as the audit names people; see `staged_by`.
+        by: Who wants it, as the audit names people.
 
     Raises:
         BackupUnusable: It is damaged, there is no room, or something is there and `force` was not said.
@@ -75,29 +78,21 @@ def stage(backup: Backup, state: Path, *, force: bool, by: str = "") -> Path:
         raise BackupUnusable(f"can not unpack into {state}: {fault.strerror or fault}") from None
 
 
-def staged_by(state: Path) -> str:
-    """Return who wants what is staged, or is being put in place; empty: nothing is, or nobody has said."""
-    for folder in (state / RESTORING, state / STAGED):
-        try:
-            return msgspec.json.decode((folder / _PLAN).read_bytes(), type=_Plan).by
-        except (OSError, msgspec.DecodeError):
-            continue  # there is none, or `finish_restore` says what is wrong with it
-    return ""
-
-
-def finish_restore(state: Path) -> Path | None:
+def finish_restore(state: Path) -> Plan | None:
     """Put a staged backup in place, or go on with one that was cut short.
 
-    The caller holds the state directory (`hold_state`).
+    The caller holds the state directory (`hold_state`), and notes it in the audit that has come with it:
+    until `restore_noted`, it is returned again.
 
     Returns:
-        Where what was there before is kept; None if nothing is staged.
+        What was put in place, and is not noted yet; None: there is nothing of it.
 
     Raises:
         BackupUnusable: A name can not be moved; the next call goes on.
     """
     try:
-        return _finish(state)
+        _finish(state)
+        return _plan_in(state / _UNNOTED) if (state / _UNNOTED).exists() else None
     except OSError as fault:
         raise BackupUnusable(
             f"the restore in {state} can not be ended now: {fault.strerror or fault};"
@@ -105,29 +100,36 @@ def finish_restore(state: Path) -> Path | None:
         ) from None
 
 
-def _finish(state: Path) -> Path | None:
+def restore_noted(state: Path) -> None:
+    """Hear that the audit has it."""
+    (state / _UNNOTED).unlink()
+    sync_folder(state)
+
+
+def _finish(state: Path) -> None:
     applying = state / RESTORING
     if not applying.exists():
         if not (state / STAGED).exists():
-            return None
+            return
         (state / STAGED).rename(applying)
         sync_folder(state)
-    try:
-        plan = msgspec.json.decode((applying / _PLAN).read_bytes(), type=_Plan)
-    except FileNotFoundError:  # cut short before its very last step
-        applying.rmdir()
-        return None
-    kept = state / plan.kept
-    kept.mkdir(mode=0o700, exist_ok=True)
-    give_to_owner(kept, state)
-    _move_all(plan, applying, state, kept)
-    (applying / _PLAN).unlink()
+    if (applying / _PLAN).exists():  # else it was cut short before its very last step
+        plan = _plan_in(applying / _PLAN)
+        kept = state / plan.kept
+        kept.mkdir(mode=0o700, exist_ok=True)
+        give_to_owner(kept, state)
+        _move_all(plan, applying, state, kept)
+        (applying / _PLAN).rename(state / _UNNOTED)
+        sync_folder(state)
     applying.rmdir()
     sync_folder(state)
-    return kept
 
 
-def _move_all(plan: _Plan, applying: Path, state: Path, kept: Path) -> None:
+def _plan_in(path: Path) -> Plan:
+    return msgspec.json.decode(path.read_bytes(), type=Plan)
+
+
+def _move_all(plan: Plan, applying: Path, state: Path, kept: Path) -> None:
     """Move what was there out, and what is new in; what was done before a crash is not done again."""
     # First what the backup has not: the old log must not stand beside the new database.
     for name in OWN:
@@ -148,7 +150,7 @@ def _unpack(backup: Backup, state: Path, by: str) -> Path:
     try:
         backup.unpack(folder)
         names = sorted(path.name for path in folder.iterdir())
-        (folder / _PLAN).write_bytes(msgspec.json.encode(_Plan(_new_name(state), names, by)))
+        (folder / _PLAN).write_bytes(msgspec.json.encode(Plan(_new_name(state), names, by)))
         for path in [folder, *folder.rglob("*")]:
             give_to_owner(path, state)
         # One call for all files: a sync of each takes a minute where there are many results.

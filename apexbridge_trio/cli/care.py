@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from apexbridge_trio.audit import Actor
     from apexbridge_trio.backup import Backup
     from apexbridge_trio.backup.manifest import Manifest
+    from apexbridge_trio.backup.restore import Plan
 
 Target = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 Replace = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
@@ -93,21 +94,34 @@ def _restore(opened: "Backup", directory: Path, *, force: bool) -> dict[str, Any
 def finish_and_note(directory: Path, by: "Actor") -> Path | None:
     """Put a staged backup in place, as `finish_restore` does, and note it in the audit that came with it.
 
+    A crash at any step loses neither: what is in place and not noted is noted by the next one.
+
     Args:
         directory: The state directory.
         by: Who does it, where nobody is known to have wanted it.
+
+    Returns:
+        Where what was there is kept; None: there is nothing to say.
     """
+    from apexbridge_trio.backup import finish_restore, restore_noted
+
+    if (plan := finish_restore(directory)) is None:
+        return None
+    _note(directory, plan, by)
+    restore_noted(directory)
+    return directory / plan.kept
+
+
+def _note(directory: Path, plan: "Plan", by: "Actor") -> None:
     from apexbridge_trio.audit import Actor, Audit
-    from apexbridge_trio.backup import finish_restore, staged_by
     from apexbridge_trio.journal import Journal
     from apexbridge_trio.store import Store
 
-    wanted = staged_by(directory)
-    if (kept := finish_restore(directory)) is not None:
-        by = Actor(wanted, "cli") if wanted else by
-        with Store(directory) as store:
-            Audit(store, store, Journal(store)).note("state.restored", kept.name, by).done()
-    return kept
+    with Store(directory) as store:
+        audit = Audit(store, store, Journal(store))
+        if any(line.target == plan.kept for line in audit.rows.listed(limit=1, action="state.restored")):
+            return  # cut short just after
+        audit.note("state.restored", plan.kept, Actor(plan.by, "cli") if plan.by else by).done()
 
 
 def _said(done: dict[str, Any], directory: Path) -> str:

@@ -1,12 +1,17 @@
 """A backup put in place: whole, over a crash at any step, and never under a hub that runs."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from apexbridge_trio.backup import finish_restore, open_backup, stage, staged_by
+from apexbridge_trio.audit import HUB
+from apexbridge_trio.backup import finish_restore, open_backup, restore_noted, stage
 from apexbridge_trio.backup.restore import STAGED
+from apexbridge_trio.cli import care
+from apexbridge_trio.cli.care import finish_and_note
 from apexbridge_trio.cli.keyring import the_user
 from apexbridge_trio.errors import BackupUnusable
 from apexbridge_trio.store import FILE, RESTORING, AuditRows, Store
@@ -32,6 +37,7 @@ def test_into_an_empty_directory(tmp_path: Path, backup: Path) -> None:
     state.mkdir()
     staged(backup, state, force=False)
     finish_restore(state)
+    restore_noted(state)
     assert contents(state) == contents(tmp_path / "from")
     assert len(check_whole(state, "then")) == 5
     assert {path.stat().st_mode & 0o077 for path in state.rglob("*")} == {0}
@@ -44,11 +50,13 @@ def test_what_was_there_is_kept_and_left_alone_until_then(tmp_path: Path, backup
         staged(backup, state, force=False)
     staged(backup, state)
     check_whole(state, "now")
-    kept = finish_restore(state)
-    assert kept is not None
+    plan = finish_restore(state)
+    assert plan is not None
     check_whole(state, "then")
-    assert contents(kept) == before
-    check_whole(kept, "now")
+    assert contents(state / plan.kept) == before
+    check_whole(state / plan.kept, "now")
+    assert finish_restore(state) == plan, "until it is noted"
+    restore_noted(state)
     assert finish_restore(state) is None
     # What is not the hub's to lose stays where it is.
     assert (state / "nodes/attic/instance").exists()
@@ -69,6 +77,7 @@ def test_cut_at_every_step_it_goes_on_where_it_stood(
             with pytest.raises(Exception, match="a restore has begun"):
                 Store(state)
         finish_restore(state)
+        restore_noted(state)
         [kept] = state.glob("before-restore-*")
         assert contents(state) == contents(tmp_path / "from")
         assert (kept / f"{FILE}-wal").read_bytes() == b"of another time"
@@ -78,7 +87,12 @@ def test_cut_at_every_step_it_goes_on_where_it_stood(
     assert cut > 10
 
 
-def fails_at(cut: int, state: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+def fails_at(
+    cut: int,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finish: Callable[[Path], object] = finish_restore,
+) -> bool:
     """Have the `cut`-th change of a name fail, as if the hub had been killed just before it."""
     changes = iter(range(1, 1000))
 
@@ -90,8 +104,8 @@ def fails_at(cut: int, state: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
             patch.setattr(Path, name, cutting(getattr(Path, name), over))
 
         try:
-            finish_restore(state)
-        except BackupUnusable:
+            finish(state)
+        except (BackupUnusable, OSError):
             return True
     return False
 
@@ -105,17 +119,41 @@ def cutting(real, is_over):
     return change
 
 
-def test_who_wants_it_is_known_until_it_is_done(tmp_path: Path, backup: Path) -> None:
-    state = tmp_path / "state"
+def staged_for(who: str, backup: Path, state: Path) -> None:
     state.mkdir()
-    assert staged_by(state) == ""
     with open_backup(backup) as opened:
-        stage(opened, state, force=False, by="cli:anne")
-    assert staged_by(state) == "cli:anne"
-    (state / STAGED).rename(state / RESTORING)  # a crash just after
-    assert staged_by(state) == "cli:anne"
-    finish_restore(state)
-    assert staged_by(state) == ""
+        stage(opened, state, force=False, by=who)
+
+
+def test_cut_at_every_step_it_is_in_the_audit_once(
+    tmp_path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cut in range(1, 100):
+        state = tmp_path / f"state{cut}"
+        staged_for("cli:anne", backup, state)
+        is_cut = fails_at(cut, state, monkeypatch, partial(finish_and_note, by=HUB))
+        assert (finish_and_note(state, HUB) is not None) == is_cut
+        assert restores_in(state) == ["cli:anne"]
+        assert not list(state.glob("restore.*"))
+        if not is_cut:
+            break
+    assert cut > 5
+
+
+def test_a_kill_just_before_the_audit_is_told_loses_nothing(
+    tmp_path: Path, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    staged_for("", backup, state)
+    with monkeypatch.context() as patch:
+        patch.setattr(care, "_note", cutting(care._note, lambda: True))
+        with pytest.raises(OSError, match="cut"):
+            finish_and_note(state, HUB)
+    check_whole(state, "then")
+    assert restores_in(state) == []
+    kept = finish_and_note(state, HUB)
+    assert restores_in(state) == ["hub"]
+    assert [kept] == list(state.glob("before-restore-*"))
 
 
 def test_a_second_one_takes_the_place_of_one_that_was_staged(tmp_path: Path, backup: Path) -> None:

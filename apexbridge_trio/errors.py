@@ -283,10 +283,16 @@ class Interrupted(ApexError):
 
 
 class CutShort(ApexError):
-    """It was ended from outside: who asked for it has left, or the hub ends."""
+    """It was ended from outside: who asked for it has left or was cut, or the hub ends."""
 
     status = 499
     code = "cancelled"
+
+
+class SlowReader(CutShort):
+    """The hub has cut a peer that did not take what it was sent."""
+
+    code = "slow_reader"
 
 
 class DeadlinePassed(ApexError):

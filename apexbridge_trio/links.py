@@ -12,6 +12,11 @@ from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper n
 # WebSocket close codes (RFC 6455, 7.4.1).
 POLICY: Final = 1008
 SLOW_READER: Final = 1013
+# What is said of the peer that is closed so, or whose connection does not take a close any more.
+DID_NOT_READ: Final = "it did not read what it was sent"
+
+# Where a server puts its `Socket` in the scope's extensions.
+SOCKET: Final = "apexbridge.socket"
 
 # Frames that have come already are taken in turns, so that a flood of one peer lets the others have theirs.
 FRAMES_A_TURN: Final = 16
@@ -66,8 +71,12 @@ class Link(Protocol):
         ...
 
 
-async def hear(receive: Receive, take: Callable[[str | bytes], None]) -> None:
-    """Hand each message of the peer to `take`, until the peer has gone."""
+async def hear(receive: Receive, take: Callable[[str | bytes], None]) -> str:
+    """Hand each message of the peer to `take`, until the peer has gone.
+
+    Returns:
+        Why the server has ended the connection; nothing if the peer hung up.
+    """
     frames = 0
     while (message := await receive())["type"] != "websocket.disconnect":
         if message["type"] == "websocket.receive":
@@ -75,3 +84,4 @@ async def hear(receive: Receive, take: Callable[[str | bytes], None]) -> None:
             frames += 1
         if frames % FRAMES_A_TURN == 0:
             await checkpoint()
+    return str(message.get("reason") or "")

@@ -183,4 +183,4 @@ def _as_told(fault: BaseException) -> ApexError:
         return fault
     if isinstance(fault, Exception):
         return InternalFault("The hub failed; its log says how.")
-    return CutShort("It was cut short: who asked for it has left, or the hub ends.")
+    return CutShort("It was cut short: who asked for it has left or did not read, or the hub ends.")

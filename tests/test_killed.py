@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from apexbridge_trio.flights import Stop
+from apexbridge_trio.peer import PEER
 from apexbridge_trio.protocol.sse import payloads
-from apexbridge_trio.serving.call import EXTENSION, Inbox
+from apexbridge_trio.serving.call import Inbox
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import open_world, say
 
@@ -26,7 +27,7 @@ class Caller:
             "path": "/v1/chat/completions",
             "headers": headers,
             "client": ("127.0.0.1", 1),
-            "extensions": {EXTENSION: Inbox("http")},
+            "extensions": {PEER: Inbox("http")},
         }
 
     async def receive(self):

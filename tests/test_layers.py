@@ -21,7 +21,7 @@ ORDER = [
     {"config", "clock"},
     {"store", "histogram"},
     {"identity", "results", "journal", "limits"},
-    {"origin", "links"},
+    {"origin", "links", "peer"},
     {"flights", "circuit", "ledger", "events", "audit", "logs", "openings", "backup"},
     {"relay", "plugins", "measures", "keyring", "tracing", "belief", "daybook"},
     {"upstream", "intents", "pending", "nodes", "notices"},

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 from wsproto.events import BytesMessage, Ping, TextMessage
 
+from apexbridge_trio.peer import PEER
 from apexbridge_trio.serving import ServingLimits, serve_stream
-from apexbridge_trio.serving.call import EXTENSION
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.http import ARRIVAL_S
 from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
@@ -313,7 +313,7 @@ async def test_who_waits_for_nothing_else_is_cut_when_its_peer_is_gone(
         await whole_body(receive)
         begun.set()
         await trio.sleep(busy_s)
-        peer = scope["extensions"][EXTENSION]
+        peer = scope["extensions"][PEER]
         assert peer.is_gone == (busy_s > 0)
         peer.cut_when_gone()
         try:

@@ -24,7 +24,7 @@ from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
 from apexbridge_trio.limits import Rate
-from apexbridge_trio.links import SLOW_READER, Receive, Socket, hear
+from apexbridge_trio.links import DID_NOT_READ, SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.protocol.client import (
     Ack,
@@ -111,7 +111,7 @@ class ClientLink:
                 self._socket.limit(MAX_FRAME_BYTES)
                 self._welcome()
                 async with trio.open_nursery() as self._nursery:
-                    await hear(receive, self._take)
+                    self.reason = await hear(receive, self._take) or self.reason
                     self._nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._nursery = None
@@ -238,5 +238,5 @@ class ClientLink:
         if self._socket.post(frame):
             return True
         if not self._scope.cancel_called:
-            self.end(SLOW_READER, "it did not read what it was sent")
+            self.end(SLOW_READER, DID_NOT_READ)
         return False

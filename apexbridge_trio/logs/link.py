@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.links import SLOW_READER, Receive, Socket, hear
+from apexbridge_trio.links import DID_NOT_READ, SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.logs.logs import Logs
 from apexbridge_trio.logs.reader import Reader
 from apexbridge_trio.protocol.envelope import FrameInvalid, frame, read_envelope
@@ -62,7 +62,7 @@ class LogLink:
                 self._post(self._welcome())
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, name="log lines out")
-                    await hear(receive, self._take)
+                    self.reason = await hear(receive, self._take) or self.reason
                     nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._logs.leave(self._reader)
@@ -86,7 +86,7 @@ class LogLink:
 
     def _post(self, text: bytes) -> None:
         if not self._socket.post(text):
-            self.end(SLOW_READER, "it did not read what it was sent")
+            self.end(SLOW_READER, DID_NOT_READ)
 
     def _welcome(self) -> bytes:
         is_legacy = self._reader.style.kind == "vcp_log"

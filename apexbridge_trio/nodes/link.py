@@ -16,7 +16,7 @@ from apexbridge_trio.audit import Actor
 from apexbridge_trio.clock import now_ms
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import new_id
-from apexbridge_trio.links import POLICY, SLOW_READER, Receive, Socket, hear
+from apexbridge_trio.links import DID_NOT_READ, POLICY, SLOW_READER, Receive, Socket, hear
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.nodes.node import Node
 from apexbridge_trio.protocol.channel import (
@@ -129,9 +129,9 @@ class NodeLink:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    await hear(receive, self._take)
-                    self.code, self.reason = 1000, "the node has gone"
-                    self._nursery.cancel_scope.cancel(reason="the node has gone")
+                    cut = await hear(receive, self._take)
+                    self.code, self.reason = 1000, cut or "the node has gone"
+                    self._nursery.cancel_scope.cancel(reason=self.reason)
             is_ours = False
         finally:
             self._nursery = None
@@ -170,7 +170,7 @@ class NodeLink:
     def post(self, text: bytes) -> None:
         """Send a frame without waiting; a node that does not read is cut, and may come back."""
         if text and not self.socket.post(text):
-            self.end(SLOW_READER, "it did not read what it was sent")
+            self.end(SLOW_READER, DID_NOT_READ)
 
     def end(self, code: int, reason: str) -> None:
         """End the connection; its node is offline at once."""

@@ -8,6 +8,9 @@ from typing import Any, Final
 import trio
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 
+from apexbridge_trio.errors import ApexError
+from apexbridge_trio.peer import PEER
+
 Message = dict[str, Any]
 Scope = dict[str, Any]
 ASGIApp = Callable[
@@ -20,12 +23,10 @@ OnFault = Callable[[str, BaseException], None]
 LEAVE_S: Final = 1.0
 # What an empty message costs in memory, so that many small ones count too.
 MESSAGE_COST_BYTES: Final = 256
-# Where the app of a request finds its inbox in the scope's extensions.
-EXTENSION: Final = "apexbridge.peer"
 
 
 class Inbox:
-    """What the peer of one request or WebSocket has said, for the app at work on it.
+    """What the peer of one request or WebSocket has said, for the app at work on it; a `Peer` to the edge.
 
     It is bounded by who fills it: a body by the body limit, a WebSocket by what `put` says is
     unread. Cancellation: a disconnect is a message like any other, after what is unread of a
@@ -51,6 +52,11 @@ class Inbox:
     def is_gone(self) -> bool:
         """Whether the peer has left."""
         return self._gone is not None
+
+    @property
+    def cut(self) -> ApexError | None:
+        """Why the server has ended the connection; None: it has not, or the peer hung up first."""
+        return None if self._gone is None else self._gone.get("fault")
 
     def cut_when_gone(self) -> None:
         """Cancel the app as soon as its peer is gone, in place of telling it.
@@ -114,7 +120,7 @@ class Calls:
     ) -> Callable[[Any], Awaitable[int]]:
         """Start the app on a scope, and return what puts messages into its inbox."""
         inbox = Inbox(scope["type"])
-        scope["extensions"][EXTENSION] = inbox
+        scope["extensions"][PEER] = inbox
         name = f"{scope['type']} {scope['path']}"
         self._nursery.start_soon(self._run, app, scope, inbox, send, name=name)
         return inbox.put

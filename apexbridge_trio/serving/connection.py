@@ -84,8 +84,9 @@ class Connection:
         while not wire.is_lost:
             try:
                 data = await self._stream.receive_some(pace.read_bytes)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as fault:
+                wire.break_off(fault)
+                return
             if not data:
                 wire.lose()
                 return

@@ -12,13 +12,19 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from apexbridge_trio.errors import ApexError, BadRequest, HeadTooLarge, VersionUnsupported
+from apexbridge_trio.errors import (
+    ApexError,
+    BadRequest,
+    BodyTooLarge,
+    CutShort,
+    HeadTooLarge,
+    RequestStalled,
+    VersionUnsupported,
+)
 from apexbridge_trio.serving.call import Calls
 from apexbridge_trio.serving.pace import Pace
 from apexbridge_trio.serving.phase import Patience, Phase
 from apexbridge_trio.serving.refusal import (
-    STALLED,
-    TOO_LARGE,
     Headers,
     asked_id,
     date_header,
@@ -109,9 +115,9 @@ class HttpProtocol(H11Protocol):
         has_begun = bool(self._http.trailing_data[0])
         match self.patience.phase:
             case Phase.BODY:
-                await self.refuse(STALLED)
+                await self.refuse(of_status(RequestStalled.status))
             case Phase.HEAD if has_begun:
-                await self.refuse(STALLED)
+                await self.refuse(of_status(RequestStalled.status))
             case Phase.SOCKET:
                 await cast("SocketStream", self.stream).on_tick()
             case _:
@@ -131,7 +137,8 @@ class HttpProtocol(H11Protocol):
             self.wire.lose()
 
     async def refuse(self, error: ApexError) -> None:
-        """Answer for the app, end its call, and end the connection."""
+        """Answer for the app, end its call with the same fault, and end the connection."""
+        self.wire.fault = error
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             asked = asked_id(self._request.headers) if self._request else ""
             headers, body = refusal(error, asked)
@@ -214,7 +221,7 @@ class HttpProtocol(H11Protocol):
         self._body_bytes += len(data.data)
         self.patience.heard(self._body_bytes)
         if self._body_bytes > self.limits.max_body_bytes:
-            await self.refuse(TOO_LARGE)
+            await self.refuse(of_status(BodyTooLarge.status))
         elif self.stream is not None:
             await self.stream.handle(events.Body(stream_id=STREAM_ID, data=bytes(data.data)))
 
@@ -260,7 +267,7 @@ class HttpProtocol(H11Protocol):
 
     def _watch_ahead(self) -> None:
         if len(self._http.trailing_data[0]) > AHEAD_BYTES:
-            self.wire.lose(reset=True)
+            self.wire.lose(CutShort("it sent too much ahead of its answer", code="sent_ahead"), reset=True)
 
     def _drop(self, received: int) -> None:
         self._dropped_bytes += received
@@ -283,5 +290,5 @@ def _fault_of(request: h11.Request, max_body_bytes: int) -> ApexError | None:
         # RFC 9112 6.3: two sizes are how requests are smuggled.
         return BadRequest("A body has one size: length or chunked, not both.", code="malformed_request")
     if length > max_body_bytes:
-        return TOO_LARGE
+        return of_status(BodyTooLarge.status)
     return None

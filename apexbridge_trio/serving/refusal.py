@@ -25,22 +25,31 @@ Headers = list[tuple[bytes, bytes]]
 
 # RFC 6455; there has been no other since.
 SOCKET_VERSION: Final = b"13"
-FULL: Final = HubFull("The hub serves as many connections as it may; try again soon.", retry_after_s=1)
-STALLED: Final = RequestStalled("The request did not arrive in time.")
-TOO_LARGE: Final = BodyTooLarge("The body is over the limit.")
 # What Hypercorn and h11 say by status alone.
-_BY_STATUS: Final[dict[int, ApexError]] = {
-    403: Forbidden("The WebSocket was refused."),
-    431: HeadTooLarge("The head of the request is over 16 KiB."),
-    500: InternalFault("The hub failed to answer; its log says why."),
-    505: VersionUnsupported("Only HTTP/1.1 and HTTP/1.0 are served."),
+_BY_STATUS: Final[dict[int, tuple[type[ApexError], str]]] = {
+    403: (Forbidden, "The WebSocket was refused."),
+    408: (RequestStalled, "The request did not arrive in time."),
+    413: (BodyTooLarge, "The body is over the limit."),
+    431: (HeadTooLarge, "The head of the request is over 16 KiB."),
+    500: (InternalFault, "The hub failed to answer; its log says why."),
+    505: (VersionUnsupported, "Only HTTP/1.1 and HTTP/1.0 are served."),
 }
-_MALFORMED: Final = BadRequest("The request is not valid HTTP/1.1.", code="malformed_request")
 
 
 def of_status(status: int) -> ApexError:
-    """Put into words what a library says by a status; any other status is a malformed request."""
-    return _BY_STATUS.get(status, _MALFORMED)
+    """Put into words what a library says by a status; any other status is a malformed request.
+
+    Each time anew: the app may raise it, and an error keeps the frames it was raised through.
+    """
+    if (found := _BY_STATUS.get(status)) is None:
+        return BadRequest("The request is not valid HTTP/1.1.", code="malformed_request")
+    kind, message = found
+    return kind(message)
+
+
+def full() -> HubFull:
+    """Say that there is no room for another connection."""
+    return HubFull("The hub serves as many connections as it may; try again soon.", retry_after_s=1)
 
 
 def refusal(error: ApexError, asked_id: str) -> tuple[Headers, bytes]:

@@ -22,14 +22,19 @@ class HttpStream(HTTPStream):
         self._held: Any = None
 
     async def handle(self, event: events.Event) -> None:
-        """Take what the peer sends; once all is said its leaving is no news to the app.
+        """Take what the peer sends, or its end, with why if it was cut.
 
-        Quart-Trio cancels whoever still sends when it is told, which broke keep-alive.
+        Once all is said its leaving is no news to the app: Quart-Trio cancels whoever still sends when it
+        is told, which broke keep-alive. That it was cut is, as it has not taken what was said.
         """
-        if isinstance(event, events.StreamClosed) and self.state is ASGIHTTPState.CLOSED:
-            self.closed = True
-        else:
+        if not isinstance(event, events.StreamClosed):
             await super().handle(event)
+        elif not self.closed:
+            self.closed = True
+            fault = self._wire.fault
+            if fault is not None or self.state is not ASGIHTTPState.CLOSED:
+                left: Any = {"type": "http.disconnect", "fault": fault}
+                await self.app_put(left)
 
     async def app_send(self, message: Any) -> None:
         """Send what the app says, and wait until the peer has taken it.

@@ -19,7 +19,7 @@ from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.lifespan import lifespan
 from apexbridge_trio.serving.limits import ServingLimits
-from apexbridge_trio.serving.refusal import FULL
+from apexbridge_trio.serving.refusal import full
 from apexbridge_trio.serving.site import Site
 from apexbridge_trio.serving.versions import require_proved
 
@@ -133,7 +133,7 @@ class _Reception:
         self._connections.add(connection)
         self._of_network[network] += 1
         try:
-            await connection.run(FULL if over >= 0 else None)
+            await connection.run(full() if over >= 0 else None)
         finally:
             self._connections.discard(connection)
             self._of_network[network] -= 1

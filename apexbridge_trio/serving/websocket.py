@@ -13,7 +13,8 @@ from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from apexbridge_trio.errors import BadRequest, SocketVersionUnsupported
+from apexbridge_trio.errors import BadRequest, CutShort, SocketVersionUnsupported
+from apexbridge_trio.links import SOCKET
 from apexbridge_trio.serving.phase import Phase
 from apexbridge_trio.serving.refusal import SOCKET_VERSION, of_status
 
@@ -28,15 +29,11 @@ EARLY_BYTES: Final = 64 * 1024
 UNREAD_MESSAGES: Final = 2
 # The same the other way: what an app may have posted that the peer has not taken.
 UNSENT_MESSAGES: Final = 2
-# Where an app finds its socket in the scope's extensions.
-EXTENSION: Final = "apexbridge.socket"
 # A peer silent for so many intervals has missed two pings and had half an interval to answer.
 SILENT_INTERVALS: Final = 2.5
 # Answers to pings that wait for a peer that does not read; RFC 6455 5.5.3 lets a later one do.
 OWED_PONGS: Final = 64
-_MALFORMED: Final = BadRequest(
-    "An upgrade is HTTP/1.1 with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key.", code="malformed_request"
-)
+_MALFORMED: Final = "An upgrade is HTTP/1.1 with Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key."
 _UPGRADE_HEADERS: Final = (b"connection", b"sec-websocket-extensions", b"sec-websocket-protocol")
 
 
@@ -72,6 +69,7 @@ class SocketStream(WSStream):
         self._message_bytes = 0
         self._owed_pongs = 0
         self._code: int = CloseReason.ABNORMAL_CLOSURE
+        self._why = ""
         self._heard_at = self._ping_at = trio.current_time()
         self._heard = trio.Event()
         self._attending: Callable[[], None] = _nobody
@@ -80,7 +78,7 @@ class SocketStream(WSStream):
         self, app: Any, config: object, scope: dict[str, Any], send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[int]]:
         """Start the app; it finds this in its scope, for what ASGI has no words for."""
-        scope["extensions"][EXTENSION] = self
+        scope["extensions"][SOCKET] = self
         calls = cast("Calls", self._protocol.task_group)
         return await calls.spawn_app(app, config, scope, send)
 
@@ -142,15 +140,17 @@ class SocketStream(WSStream):
         self._heard.set()
         if self.closed:
             return
-        if isinstance(event, events.Request) and (fault := _fault_of(event)):
+        if isinstance(event, events.Request) and (malformed := _fault_of(event)):
             self.closed = True
-            await self._protocol.refuse(fault)
+            await self._protocol.refuse(malformed)
         elif isinstance(event, events.Data) and not self.handshake.accepted:
             await self._keep_early(event.data)
         elif isinstance(event, events.StreamClosed):
             self.closed = True
             if self.app_put is not None:
-                await self.app_put({"type": "websocket.disconnect", "code": int(self._code)})
+                fault = self._wire.fault
+                why = self._why or (fault.message if fault is not None else "")
+                await self.app_put({"type": "websocket.disconnect", "code": int(self._code), "reason": why})
         elif not isinstance(event, events.Data) or self.connection.state is not ConnectionState.CLOSED:
             await super().handle(event)
 
@@ -166,7 +166,7 @@ class SocketStream(WSStream):
         now = trio.current_time()
         interval_s = self._limits.ping_interval_s
         if now >= self._heard_at + SILENT_INTERVALS * interval_s:
-            self._wire.lose(reset=True)
+            self._wire.lose(CutShort("it answered no ping"), reset=True)
             return
         if now >= self._ping_at:
             self._ping_at = now + interval_s
@@ -177,7 +177,7 @@ class SocketStream(WSStream):
     async def go_away(self) -> None:
         """Close with 1001; before the app has accepted it, leave the answer to the app."""
         if self.state is ASGIWebsocketState.CONNECTED:
-            await self._end(CloseReason.GOING_AWAY)
+            await self._cut(CloseReason.GOING_AWAY, "the hub is about to end")
             self._wire.push()
 
     async def _accept(self, message: Any) -> None:
@@ -203,7 +203,7 @@ class SocketStream(WSStream):
             elif isinstance(event, Ping):
                 await self._on_ping(event)
             elif isinstance(event, CloseConnection):
-                await self._end(event.code, event.reason)
+                await self._on_close(event)
             if self.closed:
                 return
 
@@ -212,7 +212,7 @@ class SocketStream(WSStream):
             return
         self._message_bytes += _size_bytes(event.data)
         if self._message_bytes > self._max_bytes:
-            await self._end(CloseReason.MESSAGE_TOO_BIG)
+            await self._cut(CloseReason.MESSAGE_TOO_BIG, "a message of it was larger than it may be")
             return
         self._attending()
         self.buffer.extend(event)
@@ -222,12 +222,23 @@ class SocketStream(WSStream):
             self.buffer.clear()
             self._message_bytes = 0
             if unread_bytes > UNREAD_MESSAGES * self._max_bytes:
-                await self._end(CloseReason.TRY_AGAIN_LATER)
+                await self._cut(CloseReason.TRY_AGAIN_LATER, "it sent faster than it was heard")
 
     async def _on_ping(self, event: Ping) -> None:
         self._owed_pongs = 0 if self._wire.is_clear else self._owed_pongs + 1
         if self._owed_pongs <= OWED_PONGS:
             await self._send_wsproto_event(event.response())
+
+    async def _on_close(self, event: CloseConnection) -> None:
+        """Take the peer's close, or what wsproto makes of a frame that may not be."""
+        if self.connection.state is ConnectionState.OPEN:
+            self._why = self._why or f"it broke the protocol: {event.reason}"
+        await self._end(event.code, event.reason)
+
+    async def _cut(self, code: int, why: str) -> None:
+        """Close it from this side, and tell the app why."""
+        self._why = why
+        await self._end(code)
 
     async def _end(self, code: int, reason: str | None = None) -> None:
         self._code = code
@@ -236,9 +247,9 @@ class SocketStream(WSStream):
         await self.send(events.StreamClosed(stream_id=self.stream_id))
 
     async def _send_error_response(self, status_code: int) -> None:
-        await self._protocol.refuse(
-            _MALFORMED if status_code == BadRequest.status else of_status(status_code)
-        )
+        is_malformed = status_code == BadRequest.status
+        fault = BadRequest(_MALFORMED, code="malformed_request") if is_malformed else of_status(status_code)
+        await self._protocol.refuse(fault)
 
 
 def _nobody() -> None:

@@ -1,6 +1,7 @@
 """What goes out on one connection."""
 
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Final
 
 import trio
 
+from apexbridge_trio.errors import ApexError, SlowReader
+from apexbridge_trio.links import DID_NOT_READ
 from apexbridge_trio.plain import PlainStream
 
 # One piece must be taken within the send timeout: with the default of 20 s that is 3 KiB/s.
@@ -31,6 +34,10 @@ class Wire:
         nursery: The connection's own; it holds the pushing task.
         send_timeout_s: Without the peer taking a piece, in seconds.
         on_lost: Called once the wire is lost; it wakes the reader.
+
+    Attributes:
+        fault: Why the connection was ended from this side, whether it is lost or is to be; None: it was
+            not, or the peer hung up.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Wire:
         on_lost: Callable[[], None],
     ) -> None:
         self.is_lost = False
+        self.fault: ApexError | None = None
         self._on_lost = on_lost
         self._stream = stream
         self._plain = stream if isinstance(stream, PlainStream) else None
@@ -88,8 +96,24 @@ class Wire:
         if self._pushing is not None:
             await self._drained.wait()
 
-    def lose(self, *, reset: bool = False) -> None:
-        """Close now and drop what is unsent; with `reset` the kernel drops its part too."""
+    def break_off(self, fault: Exception) -> None:
+        """Lose the connection to what a system call or its stream has said of it.
+
+        The kernel, too, gives up a peer that takes nothing for the send timeout (TCP_USER_TIMEOUT).
+        """
+        cause = fault if isinstance(fault, OSError) else fault.__cause__
+        is_slow = isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT
+        self.lose(SlowReader(DID_NOT_READ) if is_slow else None)
+
+    def lose(self, fault: ApexError | None = None, *, reset: bool = False) -> None:
+        """Close now and drop what is unsent; with `reset` the kernel drops its part too.
+
+        Args:
+            fault: Why, if it is not that the peer hung up; what was said of it first stays.
+            reset: For a peer that does not read, which would leave a close waiting.
+        """
+        if not self.is_lost:
+            self.fault = self.fault or fault
         self.is_lost = True
         self._unsent.clear()
         self._drained.set()
@@ -109,17 +133,17 @@ class Wire:
             if self._at_end and not self._unsent and not self._ended:
                 stream.socket.shutdown(socket.SHUT_WR)
                 self._ended = True
-        except OSError:
-            self.lose()
+        except OSError as fault:
+            self.break_off(fault)
 
     async def _push_slowly(self, scope: trio.CancelScope) -> None:
         with scope:
             try:
                 await self._push_pieces()
             except trio.TooSlowError:
-                self.lose(reset=True)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.lose()
+                self.lose(SlowReader(DID_NOT_READ), reset=True)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as fault:
+                self.break_off(fault)
         self._pushing = None
         self._drained.set()
 

@@ -14,11 +14,9 @@ from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.openings import Opening, Openings
 from apexbridge_trio.origin import doing
+from apexbridge_trio.peer import PEER, Peer
 from apexbridge_trio.protocol.openai import encode_error
 from apexbridge_trio.web.crossing import shown_to
-
-# Where the server says how the client's leaving is heard of.
-_PEER: Final = "apexbridge.peer"
 
 # What a proxy adds that says anything of itself; a program of this machine has no reason to.
 _OF_PROXIES: Final = frozenset(
@@ -80,6 +78,12 @@ class Arrival(Struct):
         return cls(scope, request_id, _is_local(scope), send, openings.new())
 
     @property
+    def peer(self) -> Peer:
+        """Who asks, as the server knows it."""
+        found: Peer = self.scope["extensions"][PEER]
+        return found
+
+    @property
     def whose(self) -> Principal | None:
         """Whose the lines about it are; an administrator's path may name what is another tenant's."""
         who = self.principal
@@ -102,6 +106,17 @@ class Arrival(Struct):
             self.bytes_sent += len(message.get("body", b""))
             self.first_byte = self.first_byte or trio.current_time()
         await self.asgi_send(message)
+
+    def note_end(self, left: str) -> None:
+        """Note how it ended, if its client has not taken all of the reply.
+
+        Args:
+            left: What it is called if the client has hung up. Why it was cut goes over what the work came to.
+        """
+        if (cut := self.peer.cut) is not None:
+            self.outcome = cut.code
+        elif self.peer.is_gone:
+            self.outcome = self.outcome or left
 
     async def reply(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         """Send a whole JSON reply."""
@@ -144,14 +159,16 @@ def ended_with_client(arrival: Arrival, outcome: str) -> Iterator[None]:
     """End the whole request as soon as its client is gone, and name that as its outcome.
 
     To be entered when the body has been read: a client that leaves before that is met there.
+
+    Args:
+        arrival: The request.
+        outcome: What it is called if the client has hung up.
     """
-    peer = arrival.scope["extensions"][_PEER]
-    peer.cut_when_gone()
+    arrival.peer.cut_when_gone()
     try:
         yield
     finally:
-        if peer.is_gone:
-            arrival.outcome = arrival.outcome or outcome
+        arrival.note_end(outcome)
 
 
 def error_headers(error: ApexError) -> list[tuple[bytes, bytes]]:

@@ -8,11 +8,12 @@ from typing import Final
 
 import trio
 
-from apexbridge_trio.errors import MethodNotAllowed
+from apexbridge_trio.errors import MethodNotAllowed, SlowReader
 from apexbridge_trio.events import Event, Subscription
 from apexbridge_trio.events.event import NOWHERE, sse, write_frame
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
+from apexbridge_trio.links import DID_NOT_READ
 from apexbridge_trio.notices import Shown
 from apexbridge_trio.protocol.openai import encode
 from apexbridge_trio.web.arrival import Arrival, ended_with_client
@@ -31,18 +32,20 @@ class Outbox:
 
     Attributes:
         is_over: Nothing more comes.
+        is_full: More came than waits for a reader.
     """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._bytes = 0
         self._news = trio.Event()
-        self.is_over = False
+        self.is_over = self.is_full = False
 
     def post(self, event: Event) -> bool:
         """Take an event, if the reader keeps up."""
         if self._bytes > MAX_UNSENT_BYTES:
-            self.end()
+            self.is_full = True
+            self.leave(DID_NOT_READ)
             return False
         self.add(event.as_sse())
         return True
@@ -97,6 +100,8 @@ async def events(hub: Hub, arrival: Arrival) -> None:
                 nursery.cancel_scope.cancel(reason="nothing more is told")
     finally:
         subscription.close()
+        if outbox.is_full:
+            arrival.outcome = SlowReader.code
 
 
 def _begin(

@@ -66,7 +66,10 @@ class Front:
                     return
                 hub = self._hub.pinned()
                 arrival.principal = admit(hub, arrival)
-                await self._dispatch(hub, arrival, receive)
+                try:
+                    await self._dispatch(hub, arrival, receive)
+                finally:
+                    arrival.note_end("cancelled_by_client")
         except ApexError as fault:
             if arrival.status == 0:
                 await arrival.refuse(fault)

@@ -34,12 +34,14 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
     Raises:
         BodyTooLarge: It is over the limit.
         BadRequest: The client left before it had sent all.
+        ApexError: What the server has told the client in place of the app.
     """
     parts, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise BadRequest("The connection ended before the body did.", code="body_incomplete")
+            left = BadRequest("The connection ended before the body did.", code="body_incomplete")
+            raise message.get("fault") or left
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_bytes:

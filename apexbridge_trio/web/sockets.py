@@ -18,7 +18,7 @@ from apexbridge_trio.clients import ClientLink
 from apexbridge_trio.errors import Draining, Forbidden, NotFound, Unauthenticated
 from apexbridge_trio.hub import Hub
 from apexbridge_trio.identity import Principal
-from apexbridge_trio.links import POLICY, Link
+from apexbridge_trio.links import POLICY, SOCKET, Link
 from apexbridge_trio.log import get_logger
 from apexbridge_trio.logs import LogLink, Style
 from apexbridge_trio.nodes import NodeLink
@@ -39,8 +39,6 @@ _DEPRECATED: Final = {
 SUBPROTOCOL: Final = "apexbridge.v1"
 _KEY_NAMES: Final = ("VCP_Key=", "ABP_Key=")
 _BEARER: Final = "bearer."
-# Where the server puts its socket; see `serving.websocket`.
-_EXTENSION: Final = "apexbridge.socket"
 
 log = get_logger("channel")
 _told: set[str] = set()
@@ -121,7 +119,7 @@ class _Asked(Struct, frozen=True):
         self.arrival.status = 101
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.arrival.scope["subprotocols"] else None
         await self.send({"type": "websocket.accept", "subprotocol": subprotocol})
-        return self.arrival.scope["extensions"][_EXTENSION]
+        return self.arrival.scope["extensions"][SOCKET]
 
 
 async def _serve_node(asked: _Asked) -> None:

@@ -1,23 +1,21 @@
 """Memory streams that close and are looked at as sockets are: without an await."""
 
-from typing import Self
+from typing import Any, Self
 
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 
 class MemoryStream(trio.abc.Stream):
     """One end of a connection in memory, with what the relay asks of a socket."""
 
-    def __init__(
-        self, stream: "trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]"
-    ) -> None:
+    def __init__(self, stream: "trio.StapledStream[Any, Any]") -> None:
         self._out = stream.send_stream
         self._in = stream.receive_stream
 
     @classmethod
-    def pair(cls) -> tuple[Self, Self]:
-        near, far = memory_stream_pair()
+    def pair(cls, *, lockstep: bool = False) -> tuple[Self, Self]:
+        near, far = lockstep_stream_pair() if lockstep else memory_stream_pair()
         return cls(near), cls(far)
 
     @property
@@ -39,7 +37,8 @@ class MemoryStream(trio.abc.Stream):
         await self._out.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._in.receive_some(max_bytes)
+        received: bytes | bytearray = await self._in.receive_some(max_bytes)
+        return received
 
     async def aclose(self) -> None:
         self.close()

@@ -77,9 +77,9 @@ class World:
     faults: list[Any] = field(default_factory=list)
 
     @asynccontextmanager
-    async def client(self, address: str = "127.0.0.1") -> AsyncIterator["Client"]:
-        """Connect; leaving hangs up."""
-        near, far = MemoryStream.pair()
+    async def client(self, address: str = "127.0.0.1", *, lockstep: bool = False) -> AsyncIterator["Client"]:
+        """Connect; leaving hangs up. In lockstep nothing is sent before the other end takes it."""
+        near, far = MemoryStream.pair(lockstep=lockstep)
         gone = trio.Event()
 
         async def serve() -> None:

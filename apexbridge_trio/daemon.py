@@ -57,6 +57,7 @@ from apexbridge_trio.settings import Origin, watch_file
 from apexbridge_trio.standing import tell_standing
 from apexbridge_trio.upstream import Upstream, find_local
 from apexbridge_trio.watchdog import watchdog
+from apexbridge_trio.web.crossing import shown_to
 from apexbridge_trio.web.front import Front
 
 # What is interrupted at the end of a drain gets this long to say so to its client.
@@ -138,6 +139,7 @@ async def _serve(
         limits=partial(_limits_of, hub),
         shutdown=drained.wait,
         on_fault=_log_fault,
+        shown_to=shown_to,
     )
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(accept, name="accepting")

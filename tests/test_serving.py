@@ -651,7 +651,7 @@ class TestConnectionLimit:
         async with serving(Paths(), max_connections=1) as served, served.peer() as first:
             assert (await first.get("/hello")).status == 200
             async with served.peer() as second:
-                reply = await second.reply()
+                reply = await second.get("/hello")
                 assert (reply.status, reply.headers["connection"]) == (503, "close")
                 assert reply.headers["retry-after"] == "1"
                 assert reply.json["error"]["code"] == "too_many_connections"
@@ -666,7 +666,7 @@ class TestConnectionLimit:
         async with serving(Paths(), max_connections=1) as served, served.peer() as first:
             assert (await first.get("/hello")).status == 200
             async with served.peer() as second, served.peer() as third:
-                assert (await second.reply()).status == 503
+                assert (await second.get("/hello")).status == 503
                 assert await third.end() == b""
 
 

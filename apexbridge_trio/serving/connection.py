@@ -40,13 +40,11 @@ class Connection:
         """Serve until the peer is gone and its requests have ended.
 
         Args:
-            refusal: Tell this instead of serving.
+            refusal: The answer to whatever is asked.
         """
         try:
             async with trio.open_nursery() as nursery:
-                self._protocol = self._open_protocol(nursery)
-                if refusal is not None:
-                    await self._protocol.refuse(refusal)
+                self._protocol = self._open_protocol(nursery, refusal)
                 await self._read(self._protocol)
         except* Exception as crash:  # noqa: BLE001 - the trust boundary of a connection
             self._site.on_fault("connection", crash)
@@ -58,7 +56,7 @@ class Connection:
         if self._protocol is not None:
             await self._protocol.drain()
 
-    def _open_protocol(self, nursery: trio.Nursery) -> HttpProtocol:
+    def _open_protocol(self, nursery: trio.Nursery, refusal: ApexError | None) -> HttpProtocol:
         site = self._site
         return HttpProtocol(
             site,
@@ -67,6 +65,7 @@ class Connection:
             self._patience,
             self._client,
             self._server,
+            refusal,
         )
 
     def _wake(self) -> None:

@@ -62,6 +62,7 @@ class HttpProtocol(H11Protocol):
         patience: The reader's deadline.
         client: The peer's address.
         server: Ours.
+        refusal: The answer to whatever is asked; not before, as the request says who may read it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class HttpProtocol(H11Protocol):
         patience: Patience,
         client: Address,
         server: Address,
+        refusal: ApexError | None = None,
     ) -> None:
         super().__init__(
             cast("Any", site.app),
@@ -85,6 +87,7 @@ class HttpProtocol(H11Protocol):
             send=self._deliver,
         )
         self._site = site
+        self._refusal = refusal
         self.limits = site.limits
         self.wire = wire
         self.patience = patience
@@ -140,11 +143,10 @@ class HttpProtocol(H11Protocol):
         """Answer for the app, end its call with the same fault, and end the connection."""
         self.wire.fault = error
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            asked = asked_id(self._request.headers) if self._request else ""
-            headers, body = refusal(error, asked)
-            await self._send_h11_event(
-                h11.Response(status_code=error.status, headers=[*headers, date_header()])
-            )
+            asked = list(self._request.headers) if self._request else []
+            headers, body = refusal(error, asked_id(asked))
+            headers += [date_header(), *self._site.shown_to(asked)]
+            await self._send_h11_event(h11.Response(status_code=error.status, headers=headers))
             if not (self._request and self._request.method == b"HEAD"):
                 await self._send_h11_event(h11.Data(data=body))
             await self._send_h11_event(h11.EndOfMessage())
@@ -211,7 +213,7 @@ class HttpProtocol(H11Protocol):
     async def _on_request(self, request: h11.Request) -> None:
         self._request = request
         self._body_bytes = 0
-        if fault := _fault_of(request, self.limits.max_body_bytes):
+        if fault := self._refusal or _fault_of(request, self.limits.max_body_bytes):
             await self.refuse(fault)
             return
         self.patience.enter(Phase.BODY)

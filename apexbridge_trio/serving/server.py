@@ -19,8 +19,8 @@ from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.lifespan import lifespan
 from apexbridge_trio.serving.limits import ServingLimits
-from apexbridge_trio.serving.refusal import full
-from apexbridge_trio.serving.site import Site
+from apexbridge_trio.serving.refusal import Headers, full
+from apexbridge_trio.serving.site import Site, shown_to_nobody
 from apexbridge_trio.serving.versions import require_proved
 
 # With Hypercorn's 100, a thousand clients at once wait a second for the kernel to ask again.
@@ -39,6 +39,7 @@ async def serve(
     limits: ServingLimits | Callable[[], ServingLimits],
     shutdown: Callable[[], Awaitable[None]],
     on_fault: OnFault,
+    shown_to: Callable[[Headers], Headers] = shown_to_nobody,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 and WebSockets until `shutdown` returns; no TLS, no HTTP/2, no h2c.
@@ -57,6 +58,8 @@ async def serve(
         limits: What peers may do; a function is asked for each connection anew.
         shutdown: Returns when it is time to stop.
         on_fault: Told of each crash: ``"request"`` or ``"connection"``, and the exception.
+        shown_to: From a request's headers, what lets a page of another site read the server's own reply
+            to it; the app says so on its own replies.
         task_status: Gets the addresses bound, in order: binds, then sockets.
 
     Raises:
@@ -73,7 +76,7 @@ async def serve(
         listeners = [_listener(sock, limits_now()) for sock in listening]
         addresses = list(map(Address.of, listening))
         async with lifespan(app) as state, trio.open_nursery() as nursery:
-            reception = _Reception(Site(app, limits_now, on_fault, state), listeners)
+            reception = _Reception(Site(app, limits_now, on_fault, state, shown_to), listeners)
             async with trio.open_nursery() as accepting:
                 serve_all = partial(trio.serve_listeners, reception.serve, listeners, handler_nursery=nursery)
                 accepting.start_soon(serve_all, name="serving listeners")
@@ -90,6 +93,7 @@ async def serve_stream(
     limits: ServingLimits,
     *,
     on_fault: OnFault,
+    shown_to: Callable[[Headers], Headers] = shown_to_nobody,
     client: tuple[str, int] = ("127.0.0.1", 50000),
     server: tuple[str, int] = ("127.0.0.1", 8088),
 ) -> None:
@@ -97,7 +101,8 @@ async def serve_stream(
 
     The app's lifespan is not run. Everything else is what `serve` does with a connection.
     """
-    await Connection(Site(app, lambda: limits, on_fault), stream, client, server).run()
+    site = Site(app, lambda: limits, on_fault, shown_to=shown_to)
+    await Connection(site, stream, client, server).run()
 
 
 class _Reception:

@@ -8,6 +8,12 @@ from msgspec import Struct, field
 
 from apexbridge_trio.serving.call import ASGIApp, OnFault
 from apexbridge_trio.serving.limits import ServingLimits
+from apexbridge_trio.serving.refusal import Headers
+
+
+def shown_to_nobody(_request: Headers) -> Headers:
+    """Let no page of another site read a reply: nothing is to be said for that."""
+    return []
 
 
 def _stock_config() -> Config:
@@ -27,6 +33,7 @@ class Site(Struct, frozen=True):
         limits_now: What a peer may take; asked for each connection and request anew, so that a change counts.
         on_fault: Told of each crash.
         state: What the app's lifespan has filled.
+        shown_to: From a request's headers, what a reply that is not the app's says beside.
         config: Hypercorn's own.
     """
 
@@ -34,6 +41,7 @@ class Site(Struct, frozen=True):
     limits_now: Callable[[], ServingLimits]
     on_fault: OnFault
     state: dict[str, Any] = field(default_factory=dict)
+    shown_to: Callable[[Headers], Headers] = shown_to_nobody
     config: Config = field(default_factory=_stock_config)
 
     @property

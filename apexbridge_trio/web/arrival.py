@@ -100,7 +100,7 @@ class Arrival(Struct):
         if message["type"] == "http.response.start":
             self.status = message["status"]
             named = (b"x-request-id", self.request_id.encode())
-            crossing = shown_to(self.scope)
+            crossing = shown_to(self.scope["headers"])
             message["headers"] = [*message.get("headers", ()), named, *self.limited, *crossing]
         elif message["type"] == "http.response.body":
             self.bytes_sent += len(message.get("body", b""))

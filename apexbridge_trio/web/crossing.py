@@ -3,6 +3,10 @@
 Chat front-ends in browsers are such pages. A key is no cookie, so who has it may use it from anywhere,
 and of CORS (Fetch, 3.2) nothing but the plain form is needed: any origin, and no credentials of the
 browser's own. A page without a key is refused by `guards`, and can not even read that.
+
+The server's own replies (`serving.refusal`) say the same, by the same function. Where it has not read
+the whole head it does not know who asks, and nobody is shown what it says: any page can bring about such
+a reply (431 to a long address), and would know by it that a hub is here.
 """
 
 from typing import Any, Final
@@ -30,13 +34,19 @@ ALLOWED: Final[Headers] = [
 
 def is_preflight(scope: dict[str, Any]) -> bool:
     """Tell whether a browser only asks whether a page may make a request; it brings no key for that."""
-    return scope["method"] == "OPTIONS" and _has(scope, b"origin", b"access-control-request-method")
+    return scope["method"] == "OPTIONS" and _has(
+        scope["headers"], b"origin", b"access-control-request-method"
+    )
 
 
-def shown_to(scope: dict[str, Any]) -> Headers:
-    """Return the headers of a reply that let a page of another site read it: only one that brings a key."""
-    return [_ANYBODY, _SHOWN] if _has(scope, b"origin", b"authorization") else []
+def shown_to(request: Headers) -> Headers:
+    """Return the headers of a reply that let a page of another site read it: only one that brings a key.
+
+    Args:
+        request: The headers of what is replied to.
+    """
+    return [_ANYBODY, _SHOWN] if _has(request, b"origin", b"authorization") else []
 
 
-def _has(scope: dict[str, Any], *names: bytes) -> bool:
-    return all(any(key == name for key, _ in scope["headers"]) for name in names)
+def _has(headers: Headers, *names: bytes) -> bool:
+    return all(any(key == name for key, _ in headers) for name in names)

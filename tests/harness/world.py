@@ -27,6 +27,7 @@ from apexbridge_trio.plugins.tool import Kind
 from apexbridge_trio.protocol.sse import payloads
 from apexbridge_trio.serving import ServingLimits, serve_stream
 from apexbridge_trio.upstream import Upstream
+from apexbridge_trio.web.crossing import shown_to
 from apexbridge_trio.web.front import Front
 from tests.fakes.memory import MemoryStream
 from tests.fakes.upstream import FakeUpstream
@@ -89,6 +90,7 @@ class World:
                     far,
                     self.limits,
                     on_fault=lambda where, fault: self.faults.append((where, fault)),
+                    shown_to=shown_to,
                     client=(address, 50000),
                 )
             finally:

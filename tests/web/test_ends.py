@@ -90,6 +90,39 @@ async def test_what_the_server_has_said_is_what_is_written(
         assert "request failed" not in [line["event"] for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent", "status"),
+    [
+        (["Content-Length: 100001"], b"", 413),
+        (["Content-Length: 9"], b"{", 408),
+        (["Content-Length: 9", "Transfer-Encoding: chunked"], b"", 400),
+        (["Content-Length: 0", "X-Long: " + "x" * 17_000], b"", 431),
+    ],
+)
+async def test_a_page_that_brings_a_key_may_read_what_the_server_says(
+    tmp_path, autojump_clock, headers, sent, status
+):
+    async with open_world(tmp_path, LIMITS) as world:
+        for page in (["Origin: https://a.example"], []):
+            reply = await said_to(world, CHAT, [*page, *headers], sent)
+            assert reply.status == status
+            shown = "retry-after" in reply.headers.get("access-control-expose-headers", "").lower()
+            assert (reply.headers.get("access-control-allow-origin"), shown) == (
+                ("*", True) if page else (None, False)
+            )
+
+
+async def test_a_head_that_was_not_read_does_not_say_who_may_read_the_answer(tmp_path, autojump_clock):
+    """Nor may a page find out by it that a hub is here."""
+    async with open_world(tmp_path, LIMITS) as world, world.client() as client:
+        await client.send(
+            b"GET / HTTP/1.1\r\nOrigin: https://a.example\r\nAuthorization: x\r\nX: " + b"x" * 17_000
+        )
+        reply = await client.reply()
+        assert reply.status == 431
+        assert "access-control-allow-origin" not in reply.headers
+
+
 async def said_to(world, path, headers, sent):
     """Return the reply to a request with a key whose body is `sent`, and no more."""
     key = f"Authorization: Bearer {key_for(world, 'chat', 'admin')}"

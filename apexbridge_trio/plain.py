@@ -18,6 +18,9 @@ class PlainStream(trio.abc.HalfCloseableStream):
     Cancellation: as of Trio's own, but that a write which the kernel takes at once is no checkpoint. Who
     writes on and on has to make one.
 
+    One sender at a time, as of Trio's own: a second one is refused while the first waits for the peer, as its
+    bytes would stand in the middle of the other's.
+
     Args:
         stream: The connection; it belongs to this one from now on.
 
@@ -28,13 +31,17 @@ class PlainStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self.socket: Final = stream.socket
         self._stream: Final = stream
+        self._is_sending = False
 
     def send_nowait(self, data: bytes | bytearray | memoryview) -> int:
         """Send what the kernel takes now, and return how many bytes that were.
 
         Raises:
             OSError: The connection is lost.
+            BusyResourceError: Another sender waits.
         """
+        if self._is_sending:
+            raise trio.BusyResourceError("another task is sending")
         try:
             return os.write(self.socket.fileno(), data)
         except BlockingIOError:
@@ -46,13 +53,19 @@ class PlainStream(trio.abc.HalfCloseableStream):
         Raises:
             BrokenResourceError: The connection is lost.
             ClosedResourceError: It was closed here.
+            BusyResourceError: Another sender waits.
         """
         try:
             sent = self.send_nowait(data)
         except OSError:
             sent = 0  # Trio's stream meets the same, and has the words for it
-        if sent < len(data):
+        if sent == len(data):
+            return
+        self._is_sending = True
+        try:
             await self._stream.send_all(memoryview(data)[sent:])
+        finally:
+            self._is_sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what the peer has sent, once it has; `b""` at its end.

@@ -38,11 +38,29 @@ async def test_a_write_that_is_not_taken_at_once_waits_for_the_peer() -> None:
     async with pair() as (ours, theirs), trio.open_nursery() as nursery:
         nursery.start_soon(ours.send_all, sent)
         await wait_all_tasks_blocked()
-        assert ours.send_nowait(b"more") == 0
         came = bytearray()
         while len(came) < len(sent):
             came += await theirs.receive_some()
         assert came == sent
+
+
+async def test_a_second_sender_is_refused_while_the_first_waits_and_writes_nothing() -> None:
+    sent = bytes(4 * 1024 * 1024)
+    async with pair() as (ours, theirs), trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send_all, sent)
+        await wait_all_tasks_blocked()
+        came = bytearray(await theirs.receive_some(65536))  # now the kernel has room
+        with pytest.raises(trio.BusyResourceError):
+            await ours.send_all(b"late")
+        with pytest.raises(trio.BusyResourceError):
+            ours.send_nowait(b"late")
+        while len(came) < len(sent):
+            came += await theirs.receive_some()
+        assert came == sent
+    async with pair() as (ours, _theirs):
+        with trio.move_on_after(0):
+            await ours.send_all(sent)
+        assert ours.send_nowait(b"x") == 0  # the next one may, once the kernel has room
 
 
 async def test_a_read_that_waits_ends_with_the_close_and_with_a_cancellation() -> None:

@@ -170,17 +170,11 @@ class Audit:
         """Write a line inside a piece of the journal's work, in its transaction."""
         self._written.add(line)
 
-    async def forget(self, keep_s: float) -> None:
-        """Let go of the lines that are older, and write down that they were.
+    def forget_some(self, keep_s: float) -> bool:
+        """Let go of some lines that are older, and write down that they were; False: there are no more.
 
-        Raises:
-            StoreUnusable: The disk refuses; what is left is for the next time.
+        To be called inside a piece of the journal's work, in its transaction.
         """
-        while await self._journal.post(partial(self._forget_some, keep_s)).wait():
-            pass
-
-    def _forget_some(self, keep_s: float) -> bool:
-        """Let go of some lines; False if there are no more."""
         now_ms = int(self._now() * 1000)
         lines = self._written.oldest(_MOST_LET_GO)
         gone = _old(lines, now_ms - int(keep_s * 1000), now_ms)

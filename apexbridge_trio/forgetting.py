@@ -4,6 +4,7 @@ Results and tasks have sweepers of their own (`pending`, `nodes`), for they go s
 deleted while the clock is doubted.
 """
 
+from functools import partial
 from typing import Final
 
 import trio
@@ -34,8 +35,9 @@ async def forget_old(hub: Hub) -> None:
 async def _forget(hub: Hub) -> bool:
     keep_s = hub.config.audit.keep_days * DAY_S
     try:
-        await hub.audit.forget(keep_s)
-        await hub.keyring.forget(keep_s)
+        for forget_some in (hub.audit.forget_some, hub.keyring.forget_some):
+            while await hub.journal.post(partial(forget_some, keep_s)).wait():
+                pass
     except StoreUnusable as fault:
         log.warning("what is old could not be forgotten", reason=fault.message)
         return False

@@ -226,17 +226,11 @@ class Keyring:
 
             self._journal.post(partial(self._written.note_uses, uses), failed=again)
 
-    async def forget(self, keep_s: float) -> None:
-        """Forget the keys that ended longer ago, each with a line in the audit.
+    def forget_some(self, keep_s: float) -> bool:
+        """Forget some keys that ended longer ago, each with a line in the audit; False: there are no more.
 
-        Raises:
-            StoreUnusable: The disk refuses; what is left is for the next time.
+        To be called inside a piece of the journal's work, in its transaction.
         """
-        while await self._journal.post(partial(self._forget_some, keep_s)).wait():
-            pass
-
-    def _forget_some(self, keep_s: float) -> bool:
-        """Forget some; False if there are no more."""
         before_ms = self._now_ms() - int(keep_s * 1000)
         # What ended before any hub was, did so by a clock that was wrong, and may be of today.
         ended = self._written.ended(int(MADE * 1000), before_ms, _MOST_NOTED)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -22,7 +23,8 @@ ANNE = Actor.of(Principal("anne", "home", "kids"), "10.0.0.7", "req_1")
 class Place:
     def __init__(self, state: Path) -> None:
         self.read, self.written = Store(state), Store(state)
-        self.audit = Audit(self.read, self.written, Journal(self.written), now=lambda: 5.0)
+        self.journal = Journal(self.written)
+        self.audit = Audit(self.read, self.written, self.journal, now=lambda: 5.0)
 
     def lines(self) -> list[dict[str, object]]:
         said: list[dict[str, object]] = json.loads(
@@ -168,7 +170,7 @@ class Years:
     """An audit of years."""
 
     def __init__(self, place: Place) -> None:
-        self.audit, self.at_s = place.audit, THEN_MS / 1000
+        self.audit, self.journal, self.at_s = place.audit, place.journal, THEN_MS / 1000
         self.audit._now = lambda: self.at_s
 
     def note(self, *days: float) -> None:
@@ -179,7 +181,8 @@ class Years:
     async def forget(self, on_day: float, keep_days: float = 100) -> list[str]:
         """Forget, and return what is left, oldest first."""
         self.at_s = THEN_MS / 1000 + on_day * 86_400
-        await self.audit.forget(keep_days * 86_400)
+        while await self.journal.post(partial(self.audit.forget_some, keep_days * 86_400)).wait():
+            pass
         return [one.target for one in reversed(self.audit.rows.listed(limit=1000))]
 
 

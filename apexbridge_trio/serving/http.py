@@ -26,8 +26,8 @@ from apexbridge_trio.serving.pace import Pace
 from apexbridge_trio.serving.phase import Patience, Phase
 from apexbridge_trio.serving.refusal import (
     Headers,
-    asked_id,
     date_header,
+    named,
     of_status,
     refusal,
 )
@@ -96,6 +96,7 @@ class HttpProtocol(H11Protocol):
         self._has_served = False
         self._http = cast("h11.Connection", self.connection)
         self._request: h11.Request | None = None
+        self._named: tuple[str, Headers] = ("", [])
         self._body_bytes = 0
         self._dropped_bytes = 0
 
@@ -143,8 +144,8 @@ class HttpProtocol(H11Protocol):
         """Answer for the app, end its call with the same fault, and end the connection."""
         self.wire.fault = error
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            asked = list(self._request.headers) if self._request else []
-            headers, body = refusal(error, asked_id(asked))
+            request_id, asked = self._named if self._request else named([])
+            headers, body = refusal(error, request_id)
             headers += [date_header(), *self._site.shown_to(asked)]
             await self._send_h11_event(h11.Response(status_code=error.status, headers=headers))
             if not (self._request and self._request.method == b"HEAD"):
@@ -212,6 +213,7 @@ class HttpProtocol(H11Protocol):
 
     async def _on_request(self, request: h11.Request) -> None:
         self._request = request
+        self._named = named(list(request.headers))
         self._body_bytes = 0
         if fault := self._refusal or _fault_of(request, self.limits.max_body_bytes):
             await self.refuse(fault)
@@ -237,7 +239,7 @@ class HttpProtocol(H11Protocol):
         await self.stream.handle(
             events.Request(
                 stream_id=STREAM_ID,
-                headers=list(request.headers),
+                headers=self._named[1],
                 http_version=request.http_version.decode(),
                 method=request.method.decode("ascii").upper(),
                 raw_path=request.target,

@@ -1,7 +1,6 @@
 """Replies that the server gives by itself, before or instead of the app's."""
 
 import time
-from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
@@ -23,6 +22,7 @@ from apexbridge_trio.protocol.openai import encode_error
 
 Headers = list[tuple[bytes, bytes]]
 
+_REQUEST_ID: Final = b"x-request-id"
 # RFC 6455; there has been no other since.
 SOCKET_VERSION: Final = b"13"
 # What Hypercorn and h11 say by status alone.
@@ -52,20 +52,19 @@ def full() -> HubFull:
     return HubFull("The hub serves as many connections as it may; try again soon.", retry_after_s=1)
 
 
-def refusal(error: ApexError, asked_id: str) -> tuple[Headers, bytes]:
+def refusal(error: ApexError, request_id: str) -> tuple[Headers, bytes]:
     """Write the reply for `error`: the error envelope, its headers, and the end of the connection.
 
     Args:
         error: What to tell; its status is the reply's.
-        asked_id: The request id the peer chose, kept when it is sane, or nothing.
+        request_id: The request's.
     """
-    request_id = asked_id if is_sane(asked_id) else new_id("req")
     body = encode_error(error, request_id)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
-        (b"x-request-id", request_id.encode()),
+        (_REQUEST_ID, request_id.encode()),
     ]
     if not error.should_retry:
         headers.append((b"x-should-retry", b"false"))
@@ -76,9 +75,17 @@ def refusal(error: ApexError, asked_id: str) -> tuple[Headers, bytes]:
     return headers, body
 
 
-def asked_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the ``X-Request-Id`` among `headers`, or nothing."""
-    return next((value.decode("latin1") for name, value in headers if name == b"x-request-id"), "")
+def named(headers: Headers) -> tuple[str, Headers]:
+    """Return a request's id, the one that its peer chose if it is sane, and its headers with it.
+
+    So the app's lines and replies are of the same id as what the server says in its place.
+    """
+    asked = next((value.decode("latin1") for name, value in headers if name == _REQUEST_ID), "")
+    if is_sane(asked):
+        return asked, headers
+    made = new_id("req")
+    others = [one for one in headers if one[0] != _REQUEST_ID] if asked else headers
+    return made, [*others, (_REQUEST_ID, made.encode())]
 
 
 def date_header() -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 from msgspec import Struct, field
 
-from apexbridge_trio.errors import ApexError, InternalFault, MethodNotAllowed
+from apexbridge_trio.errors import ApexError, CutShort, InternalFault, MethodNotAllowed
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import is_sane, new_id
 from apexbridge_trio.log import get_logger
@@ -115,6 +115,8 @@ class Arrival(Struct):
         """
         if (cut := self.peer.cut) is not None:
             self.outcome = cut.code
+            if not isinstance(cut, CutShort):  # the server has said it in place of the app
+                self.status = self.status or cut.status
         elif self.peer.is_gone:
             self.outcome = self.outcome or left
 

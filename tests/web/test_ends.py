@@ -86,7 +86,8 @@ async def test_what_the_server_has_said_is_what_is_written(
             reply = await said_to(world, path, [framed], sent)
             line = await ended(world, lines)
         assert (reply.status, reply.json["error"]["code"]) == (status, code)
-        assert (line["status"] in {status, None}, line["outcome"]) == (True, code)
+        assert (line["status"], line["outcome"]) == (status, code)
+        assert line["request_id"] == reply.headers["x-request-id"] == reply.json["request_id"]
         assert "request failed" not in [line["event"] for line in lines]
 
 

@@ -118,7 +118,8 @@ class _Asked(Struct, frozen=True):
         await self.receive()  # websocket.connect
         self.arrival.status = 101
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.arrival.scope["subprotocols"] else None
-        await self.send({"type": "websocket.accept", "subprotocol": subprotocol})
+        named = [(b"x-request-id", self.arrival.request_id.encode())]
+        await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": named})
         return self.arrival.scope["extensions"][SOCKET]
 
 

@@ -325,6 +325,19 @@ async def test_a_websocket_where_there_is_no_channel_is_refused_with_http(state,
         assert (reply.status, reply.json["error"]["code"]) == (404, "not_found")
 
 
+async def test_the_answer_to_an_upgrade_names_its_request(state, autojump_clock):
+    async with open_world(state) as world, world.client() as client:
+        upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        upgrade += [
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            bearer(world, "chat"),
+            "X-Request-Id: mine-1",
+        ]
+        await client.send("\r\n".join(["GET /client HTTP/1.1", "Host: localhost", *upgrade, "", ""]).encode())
+        reply = await client.head()
+        assert (reply.status, reply.headers["x-request-id"]) == (101, "mine-1")
+
+
 async def test_each_request_leaves_one_line(state, autojump_clock):
     async with open_world(state) as world:
         with capture() as lines:

@@ -321,6 +321,21 @@ class TestKeepAlive:
             await peer.send(request("GET", "/slow"))
             assert (await peer.head()).status == 200
 
+    @pytest.mark.parametrize("between", [b"\r\n", b"\n", b"\r\n\r\n\r\n"])
+    @pytest.mark.parametrize("ahead", [True, False])
+    async def test_empty_lines_before_a_request_are_none(self, between: bytes, ahead: bool) -> None:
+        """RFC 9112, 2.2: some send one behind a body, and mean nothing by it."""
+        asked = request("POST", "/hello", "Content-Length: 2") + b"{}"
+        async with serving(Paths()) as served, served.peer() as peer:
+            await peer.send(between)
+            for _ in range(2):
+                await peer.send(asked + between * ahead)
+                assert (await peer.reply()).body == b"hello"
+                await peer.send(between)
+            await peer.send(asked + between + asked)
+            for _ in range(2):
+                assert (await peer.reply()).body == b"hello"
+
 
 class TestLeaving:
     """When the client goes away the app knows at once, whatever the client sent before."""

@@ -77,6 +77,16 @@ async def test_an_idle_connection_lives_for_its_time(autojump_clock: trio.testin
         assert trio.current_time() - answered_at == LIMITS.idle_timeout_s
 
 
+async def test_an_empty_line_after_a_request_begins_no_other(autojump_clock: trio.testing.MockClock) -> None:
+    """It moves no deadline, and is answered with nothing."""
+    async with connected(Paths()) as stream:
+        peer = Peer(stream)
+        assert (await peer.get("/hello")).body == b"hello"
+        await peer.send(b"\r\n")
+        await trio.sleep(LIMITS.idle_timeout_s - 1)
+        assert (await peer.get("/hello")).body == b"hello"
+
+
 async def test_a_head_has_its_time_from_its_first_byte(autojump_clock: trio.testing.MockClock) -> None:
     async with connected(Paths()) as stream:
         peer = Peer(stream)

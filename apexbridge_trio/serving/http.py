@@ -43,6 +43,8 @@ AHEAD_BYTES: Final = 64 * 1024
 HEAD_BYTES: Final = 16 * 1024
 # Who has connected has sent its request by then, or is a browser's that it keeps for later.
 ARRIVAL_S: Final = 1.0
+# RFC 9112, 2.2: some send an empty line behind a body.
+_LINE_ENDS: Final = b"\r\n"
 # What is read and dropped after the last reply, in bodies of the largest size.
 LINGER_BODIES: Final = 4
 
@@ -108,9 +110,12 @@ class HttpProtocol(H11Protocol):
             if self.patience.phase is Phase.LINGER:
                 self._drop(len(event.data))
                 return
+            data = event.data
+            if self._is_between and not (data := data.lstrip(_LINE_ENDS)):
+                return
             if self.patience.phase is Phase.IDLE:
                 self._begin()
-            self.connection.receive_data(event.data)
+            self.connection.receive_data(data)
             await self._handle_events()
             self.wire.push()
 
@@ -258,10 +263,27 @@ class HttpProtocol(H11Protocol):
             self._request = None
             self._has_served = True
             self.patience.enter(Phase.IDLE)
-            if self._http.trailing_data[0]:
+            if self._has_more():
                 self._begin()
                 await self._handle_events()
         self.wire.push()
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether the next byte is the first of a request."""
+        phase = self.patience.phase
+        return phase is Phase.IDLE or (phase is Phase.HEAD and not self._http.trailing_data[0])
+
+    def _has_more(self) -> bool:
+        """Tell whether another request has come ahead; empty lines are none, and h11 would refuse them."""
+        ahead = self._http.trailing_data[0]
+        if ahead[:1] in {b"\r", b"\n"}:
+            ahead = ahead.lstrip(_LINE_ENDS)
+            size = self.config.h11_max_incomplete_size
+            self._http = self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=size)
+            if ahead:  # nothing would mean the end
+                self.connection.receive_data(ahead)
+        return bool(ahead)
 
     def _begin(self) -> None:
         """Begin another request, by the limits of now; it keeps to them."""

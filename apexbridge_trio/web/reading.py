@@ -1,8 +1,9 @@
 """Read what a request brings, and refuse what it must not bring."""
 
+from copy import copy
 from typing import Final
 
-from apexbridge_trio.errors import BadRequest, BodyTooLarge, UnsupportedMedia
+from apexbridge_trio.errors import ApexError, BadRequest, BodyTooLarge, UnsupportedMedia
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.web.arrival import Arrival, Receive, header
@@ -40,14 +41,20 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            left = BadRequest("The connection ended before the body did.", code="body_incomplete")
-            raise message.get("fault") or left
+            raise _left(message.get("fault"))
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > max_bytes:
             raise BodyTooLarge(f"The body is larger than {max_bytes} bytes.")
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _left(fault: ApexError | None) -> ApexError:
+    """Return why the body did not come; a copy, as the server's own would keep these frames."""
+    if fault is None:
+        return BadRequest("The connection ended before the body did.", code="body_incomplete")
+    return copy(fault)
 
 
 def narrowed(

@@ -4,8 +4,10 @@ import pytest
 import trio
 from structlog.testing import capture_logs as capture
 
+from apexbridge_trio.errors import RequestStalled
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.serving import ServingLimits
+from apexbridge_trio.web.reading import read_body
 from tests.harness.node import key_for
 from tests.harness.world import open_world, say
 
@@ -122,6 +124,25 @@ async def test_a_head_that_was_not_read_does_not_say_who_may_read_the_answer(tmp
         reply = await client.reply()
         assert reply.status == 431
         assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_what_the_server_has_said_keeps_nothing_of_the_request():
+    """The connection has the error for half a minute, and a raised one has the frames, with the body in them."""
+    said = RequestStalled("It did not come.", code="mine")
+    came = iter(
+        [
+            {"type": "http.request", "body": b"x", "more_body": True},
+            {"type": "http.disconnect", "fault": said},
+        ]
+    )
+
+    async def receive():
+        return next(came)
+
+    with pytest.raises(RequestStalled) as raised:
+        await read_body(receive, 10)
+    assert (raised.value.code, raised.value.message) == ("mine", "It did not come.")
+    assert said.__traceback__ is None
 
 
 async def said_to(world, path, headers, sent):

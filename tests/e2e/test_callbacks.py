@@ -85,7 +85,7 @@ async def interrupt_the_wait(hub, folder):
             )
             assert half.status_code == 200
             assert is_alive(note["pid"])
-            receipt = (await client.post("/v1/interrupt", json={"requestId": "r1"})).json()
+            receipt = (await client.post("/v1/interrupt", json={"requestId": "r1", "waitS": 60})).json()
             assert not is_alive(note["pid"])
         (wait,) = [branch for branch in receipt["branches"] if branch["kind"] == "callback"]
         assert (receipt["state"], wait["path"], wait["progress"]) == (

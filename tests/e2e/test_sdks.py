@@ -130,7 +130,8 @@ async def test_an_interrupt_ends_the_stream(local, world):
             **ask("x", "endless:50"), stream=True, extra_body={"requestId": "r1"}
         ):
             if len(reasons) == 3:
-                receipt = local.post("/interrupt", body={"requestId": "r1"}, cast_to=dict[str, object])
+                asked = {"requestId": "r1", "waitS": 60}
+                receipt = local.post("/interrupt", body=asked, cast_to=dict[str, object])
                 assert receipt["state"] == "stopped"
             reasons.append(chunk.choices[0].finish_reason)
             apex.append((chunk.model_extra or {}).get("apex"))

@@ -41,7 +41,7 @@ try {
 let count = 0;
 for await (const chunk of await chat(ask("x", "endless:50", { stream: true, requestId: "js-1" }))) {
   if (++count === 3) {
-    seen.receipt = (await client.post("/interrupt", { body: { requestId: "js-1" } })).state;
+    seen.receipt = (await client.post("/interrupt", { body: { requestId: "js-1", waitS: 60 } })).state;
   }
   seen.lastReason = chunk.choices[0].finish_reason;
   seen.interrupted = chunk.apex?.interrupted ?? false;

@@ -14,11 +14,13 @@ from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.ledger import Ledger, Sender
 from apexbridge_trio.log import capture
+from apexbridge_trio.peer import PEER
 from apexbridge_trio.pending import Pendings
 from apexbridge_trio.pending.call import hash_of
 from apexbridge_trio.plugins import Later, Pending
 from apexbridge_trio.protocol.callback import read_callback
 from apexbridge_trio.results import Results
+from apexbridge_trio.serving.call import Inbox
 from apexbridge_trio.store import Store, Tasks
 from tests.harness.kill import kill_at_every_step
 from tests.harness.world import Tool, open_world
@@ -346,6 +348,7 @@ class Caller:
             "path": path,
             "headers": headers,
             "client": ("192.0.2.1", 1),
+            "extensions": {PEER: Inbox("http")},
         }
 
     async def receive(self):

@@ -142,7 +142,7 @@ def open_hub(
         tell_faults(events, notices, pendings, plugins)
         clock.changed = partial(tell_clock, notices)
         clock.believed = lambda: note_belief(store, audit, now())
-        triggers = _triggers(ground, events, notices)
+        triggers = _triggers(ground, events, notices, nodes)
         limiter = Limiter(config.limits)
         daybook = _daybook(
             limiter, nodes, DayBook(journal, read=ground.store, written=ground.written, clock=ground.clock)
@@ -300,17 +300,18 @@ def _note_node(audit: Audit, record: NodeRecord, by: Actor) -> Callable[[], None
     return partial(audit.write, audit.line("node.registered", record.id, by, after=said))
 
 
-def _triggers(ground: Ground, events: Events, notices: Notices) -> Triggers:
+def _triggers(ground: Ground, events: Events, notices: Notices, nodes: Nodes) -> Triggers:
     triggers = Triggers(
         ground.config.triggers,
         ground.flights,
         ground.journal,
         read=ground.store,
         written=ground.written,
-        events=events,
         notices=notices,
+        nodes=nodes.registry.told,
         now=ground.now,
     )
+    events.listen(triggers.hearing.listener)
     triggers.firings.clock = ground.clock
     return triggers
 

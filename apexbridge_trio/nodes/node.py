@@ -38,6 +38,8 @@ class Node:
         ongoing: What goes on after a task's answer and was told to stop: set once the node says so.
         texts: What prompts may have of it, by name.
         suitors: Other connections that wait for this id.
+        told: The status that was told last.
+        told_ms: When that was; None: nothing was told of it since the hub began.
     """
 
     def __init__(self, record: NodeRecord) -> None:
@@ -55,6 +57,8 @@ class Node:
         self.ongoing: dict[str, trio.Event] = {}
         self.texts: dict[str, str] = {}
         self.suitors: list[tuple[NodeLink, NodeRegister]] = []
+        self.told = "offline"
+        self.told_ms: int | None = None
         self.heard = Heartbeat()
         self.heard_ms: int | None = None
         self.connected_ms: int | None = None

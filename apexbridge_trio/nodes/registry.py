@@ -56,6 +56,15 @@ class Registry:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def told(self) -> Iterator[tuple[NodeRecord, str, int | None]]:
+        """Yield each node with the status that was told last, and when, if that was in this hub.
+
+        One that is being let in is none of them: in a moment it is told.
+        """
+        for node in self:
+            if node.link is None or node.is_ready:
+                yield node.record, node.told, node.told_ms
+
     def get(self, node_id: str) -> Node | None:
         """Return a node, whoever's it is."""
         return self._nodes.get(node_id)
@@ -138,6 +147,7 @@ class Registry:
     def note(self, node: Node, was: str, reason: str) -> None:
         """Tell of a status that may have changed."""
         if node.status != was:
+            node.told, node.told_ms = node.status, now_ms()
             with doing(node.owner):
                 log.info("node status", node=node.id, was=was, status=node.status, reason=reason)
             self._on_change(node, was, node.status, reason)

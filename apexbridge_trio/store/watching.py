@@ -64,6 +64,11 @@ class WatchRows:
         for name in triggers:
             self._store.execute("DELETE FROM trigger_holds WHERE trigger_name = ?", (name,))
 
+    def rename(self, old: str, new: str) -> None:
+        """Have what is waited for by a trigger, and what has lasted, under another name, and nothing else."""
+        self.let_all_go([new])
+        self._store.execute("UPDATE trigger_holds SET trigger_name = ? WHERE trigger_name = ?", (new, old))
+
     def off(self) -> dict[str, tuple[bytes, str]]:
         """Return the triggers that are off: by name, what marks the one that is meant, and why."""
         rows = self._store.execute("SELECT trigger_name, mark, reason FROM triggers_off")

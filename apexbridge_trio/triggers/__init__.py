@@ -14,7 +14,7 @@ Rules.
 - A trigger fires so often within an hour, and not on what came of a chain of three; see `guard`.
 - All that comes of one event is written in one transaction (`step`), with the note that it was heard: what
   was on disk when the hub was killed, and nobody had heard, is heard by the next one.
-- What lasts is on disk, and goes on over a restart (`lasting`).
+- What lasts is on disk, and goes on over a restart and over a change of the config (`lasting`).
 - One `except Exception` for each event and for each firing. A fault is logged and told to the owner.
 """
 

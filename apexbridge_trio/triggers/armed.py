@@ -73,6 +73,20 @@ def mark_of(trigger: Trigger) -> bytes:
     return hmac.digest((secret or "").encode(), msgspec.json.encode(plain), hashlib.sha256)
 
 
+def waits_alike(one: Trigger, other: Trigger) -> bool:
+    """Tell whether two triggers wait for the same to last, if not as long."""
+    return _waits(one) == _waits(other) and bool(one.for_s and other.for_s)
+
+
+def is_renamed(one: Trigger, other: Trigger) -> bool:
+    """Tell whether two triggers that wait for something to last differ in nothing but their names."""
+    return waits_alike(one, other) and _plain(one)[1:] == _plain(other)[1:]
+
+
+def _waits(trigger: Trigger) -> tuple[Any, ...]:
+    return trigger.on, trigger.when, trigger.tenant, trigger.family
+
+
 def _plain(trigger: Trigger) -> tuple[Any, ...]:
     """Return what tells two triggers apart; a secret that was read again is another object."""
     secret = trigger.secret.reveal() if trigger.secret else None

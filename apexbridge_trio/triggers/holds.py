@@ -61,6 +61,16 @@ class Holds:
         """Keep in mind that it has lasted, and goes on."""
         self._held.setdefault(trigger, {})[subject] = Held(0.0, None)
 
+    def put_off(self, trigger: str, seconds: float) -> None:
+        """Have all that is waited for by a trigger last longer, or less long."""
+        for subject, held in self._held.get(trigger, {}).items():
+            if held.happening is not None:
+                self._held[trigger][subject] = Held(held.until + seconds, held.happening)
+
+    def rename(self, old: str, new: str) -> None:
+        """Have all of a trigger under another name, and nothing else."""
+        self._held[new] = self._held.pop(old, {})
+
     def knows(self, trigger: str, subject: str) -> bool:
         """Tell whether something is held, or has lasted."""
         return subject in self._held.get(trigger, {})

@@ -1,10 +1,10 @@
-"""What is so when a hub starts, as far as the store knows; and what has happened that nobody has heard.
+"""What is so now, as far as the hub knows: when it starts, or has other triggers; and what nobody has heard.
 
-No node is here then. Since when one is away is known if it left while a hub was there; a node that was here
-when the hub ended has left because of that, so for it only the start counts.
+Since when a node is away is known if it left while a hub was there; one that was here when the hub before
+this one ended has left because of that, so for it only the start counts. No node is here when a hub starts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,12 +17,15 @@ from apexbridge_trio.notices import told
 from apexbridge_trio.protocol.happened import ENDS
 from apexbridge_trio.store import NodeRecord, NodeRows, NodeTaskRecord, Store, Tasks, UnheardKind
 
+# The nodes that are known, each with the status that was told last, and when; None: not by this hub.
+Standing = Callable[[], Iterable[tuple[NodeRecord, str, int | None]]]
+
 
 class Truth(Struct, frozen=True):
     """How something is, told as the event that would tell it.
 
     Attributes:
-        since_ms: Since when; None: not longer than the hub that starts.
+        since_ms: Since when; None: not longer than the hub.
     """
 
     kind: Kind
@@ -32,16 +35,22 @@ class Truth(Struct, frozen=True):
 
 
 class Truths:
-    """What the store knows, through the loop's connection."""
+    """What the hub knows.
 
-    def __init__(self, read: Store) -> None:
+    Args:
+        read: The loop's connection.
+        nodes: The nodes; what they have done a moment ago may not be on disk.
+    """
+
+    def __init__(self, read: Store, nodes: Standing) -> None:
+        self._standing = nodes
         self._nodes = NodeRows(read)
         self._notices = Tasks(read)
 
     def all(self) -> Iterator[Truth]:
         """Yield how every node is, and every task that has not ended."""
-        for node in self._nodes.nodes():
-            yield _of_node(node)
+        for record, status, told_ms in self._standing():
+            yield _of_node(record, status, told_ms)
         for task in self._nodes.live_tasks():
             yield _of_task(task)
 
@@ -74,11 +83,14 @@ def unheard_of(kind: str, data: Any) -> tuple[UnheardKind, str] | None:
 NOTICES = frozenset({"notification", "alert", "reminder"})
 
 
-def _of_node(record: NodeRecord) -> Truth:
+def _of_node(record: NodeRecord, status: str, told_ms: int | None) -> Truth:
     owner = Principal(record.principal_id, record.tenant_id, record.family_id)
+    data = {"nodeId": record.id, "from": "offline", "to": status, "reason": "it is so"}
+    if status != "offline":
+        return Truth("node.status", owner, data, told_ms)
     is_known = is_away(record) and record.left_reason != HUB_ENDED
     reason = record.left_reason if is_known else "the hub was started anew"
-    data = {"nodeId": record.id, "from": "online", "to": "offline", "reason": reason}
+    data |= {"from": "online", "reason": reason}
     return Truth("node.status", owner, data, record.left_ms if is_known else None)
 
 

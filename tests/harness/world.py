@@ -263,5 +263,5 @@ async def open_world(
             yield world
             # As their tasks do when they end, but here the store is closed first.
             hub.daybook.write()
-            hub.triggers.note_heard()
+            hub.triggers.hearing.note_all()
         nursery.cancel_scope.cancel(reason="the test is over")

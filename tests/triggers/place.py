@@ -1,7 +1,7 @@
 """One state directory, and hubs' triggers on it, one after the other."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from apexbridge_trio.flights import Flights
 from apexbridge_trio.identity import Principal
 from apexbridge_trio.journal import Journal
 from apexbridge_trio.notices import Notices
-from apexbridge_trio.store import FiringRows, Store, Tasks
+from apexbridge_trio.store import FiringRows, NodeRecord, NodeRows, Store, Tasks
 from apexbridge_trio.triggers import Triggers, Webhooks
 from apexbridge_trio.triggers.webhook import Answer
 
@@ -90,10 +90,13 @@ class Place:
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
     store_type: type[Store] = Store
     doubts: bool = False
+    # How nodes stand that are here, and since when.
+    here: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def hub(self) -> AsyncIterator["Rooms"]:
         """Open the rooms that triggers need; the journal writes at once, as in `open_world`."""
+        self.here.clear()
         with Store(self.state) as read, self.store_type(self.state) as written:
             events, journal, flights = Events(), Journal(written), Flights()
             notices = Notices(read, written, journal, events)
@@ -103,10 +106,11 @@ class Place:
                 journal,
                 read=read,
                 written=written,
-                events=events,
                 notices=notices,
+                nodes=lambda: self.told(read),
                 now=self.clock,
             )
+            events.listen(triggers.hearing.listener)
             if self.doubts:
                 triggers.firings.clock = WallClock(self.clock, trio.current_time, 0.0)
             triggers.firings.actions, triggers.firings.webhooks = self.actions, self.webhooks
@@ -114,6 +118,11 @@ class Place:
                 await nursery.start(triggers.run)
                 yield Rooms(events, notices, triggers, flights, journal, written)
                 nursery.cancel_scope.cancel(reason="the hub ends")
+
+    def told(self, read: Store) -> Iterator[tuple[NodeRecord, str, int | None]]:
+        """Yield the nodes, and how they stand, as the nodes' room does."""
+        for record in NodeRows(read).nodes():
+            yield record, *self.here.get(record.id, ("offline", None))
 
     def owed(self) -> list[str]:
         """What is owed on disk."""

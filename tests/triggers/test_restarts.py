@@ -15,8 +15,8 @@ from apexbridge_trio.nodes import HUB_ENDED, task_entry
 from apexbridge_trio.notices import Notices
 from apexbridge_trio.store import FILE, NodeRecord, NodeRows, NodeTaskRecord, Store, Tasks, WatchRows, row_of
 from apexbridge_trio.triggers.firings import Firings
+from apexbridge_trio.triggers.hearing import MOST_HEARD
 from apexbridge_trio.triggers.lasting import COME_BACK_S
-from apexbridge_trio.triggers.triggers import MOST_HEARD
 from apexbridge_trio.triggers.webhook import Answer
 from tests.harness.kill import kill_at_every_step
 from tests.triggers.place import ANNE, Place, Rooms
@@ -51,6 +51,7 @@ def save_node(store: Store, place: Place, node: str = "attic", **fields: Any) ->
 
 def leave(rooms: Rooms, place: Place, node: str = "attic", reason: str = "the node has gone") -> None:
     """Have a node leave, as the nodes' room writes and tells it."""
+    place.here.pop(node, None)
     rooms.journal.post(
         lambda: save_node(rooms.written, place, node, left_ms=now_ms(place), left_reason=reason)
     )
@@ -60,6 +61,7 @@ def leave(rooms: Rooms, place: Place, node: str = "attic", reason: str = "the no
 
 def come(rooms: Rooms, place: Place, node: str = "attic") -> None:
     """Have a node come back."""
+    place.here[node] = ("online", now_ms(place))
     rooms.journal.post(lambda: save_node(rooms.written, place, node, last_seen_ms=now_ms(place)))
     said = {"nodeId": node, "from": "offline", "to": "online", "reason": "it has registered"}
     rooms.events.publish("node.status", ANNE, said)

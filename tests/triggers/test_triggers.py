@@ -144,13 +144,13 @@ class TestWhatLasts:
             await trio.sleep(11)
             assert len(told(world)) == 2
 
-    async def test_a_trigger_that_is_changed_holds_nothing_any_more_and_another_does(
+    async def test_a_trigger_that_waits_for_something_else_holds_nothing_any_more_and_another_does(
         self, tmp_path: Path, autojump_clock: Any
     ) -> None:
         other = msgspec.structs.replace(self.away, name="other", text="other")
         async with watched(tmp_path, self.away, other) as world:
             node(world, "offline")
-            world.hub.triggers.replace([msgspec.structs.replace(self.away, text="new"), other])
+            world.hub.triggers.replace([msgspec.structs.replace(self.away, when={"to": "busy"}), other])
             await trio.sleep(600)
             assert told(world) == [("notification", "", "other")]
             world.hub.triggers.replace([])
@@ -322,7 +322,7 @@ class TestWhatIsDone:
     async def test_what_one_has_waiting_leaves_out_no_other(
         self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("apexbridge_trio.triggers.triggers.MOST_WAITING", 6)
+        monkeypatch.setattr("apexbridge_trio.triggers.effects.MOST_WAITING", 6)
         bad = trigger("bad", on="node.status", do="tool", tool="slow", tenant="others", timeout_s=5)
         good = trigger("good", on="node.status", do="tool", tool="quick")
         async with watched(tmp_path, bad, good) as world:
@@ -417,7 +417,7 @@ class TestRoom:
     async def test_what_finds_no_room_is_left_out(
         self, tmp_path: Path, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("apexbridge_trio.triggers.triggers.MOST_WAITING", 3)
+        monkeypatch.setattr("apexbridge_trio.triggers.effects.MOST_WAITING", 3)
         async with watched(tmp_path, trigger(on="node.status", do="tool", tool="slow", timeout_s=5)) as world:
             world.add_tool("slow", hold=True)
             for number in range(5):

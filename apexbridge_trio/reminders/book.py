@@ -186,6 +186,8 @@ class Book:
             "dueAt": run.due_ms,
             "late": run.is_late,
         }
+        if state == "due":  # the firing itself: it says what that of a chat or a tool does
+            said |= {"text": run.text, "action": run.kind}
         level = "info" if state in {"due", "answered", "interrupted"} else "warning"
         owner = (run.principal_id, run.tenant_id, run.family_id)
         body = encode(said).decode()

@@ -213,7 +213,7 @@ async def test_reminders_notifications_and_alerts(tmp_path: Path, autojump_clock
         told = [picked(data, "text", "message", "action", "state") for data in ear.of("reminder")]
         assert sorted(told, key=str) == sorted(
             [
-                (None, "tea", None, "due"),
+                ("tea", "tea", "notify", "due"),
                 ("tea", None, "tool", None),
                 ("tea", None, "tool", None),
                 (None, "no bulb", None, "failed"),

@@ -94,7 +94,7 @@ class Matcher:
         """Return what was recognized, and where each character of that came from."""
         text, origins = fold(sentence, _DROPPED_ZH if _has_no_spaces(language) else _DROPPED)
         found = self._recognized(text, language, tools)
-        if _has_no_spaces(language) and (joint := _joint(sentence, origins)):
+        if _has_no_spaces(language) and is_chinese(sentence) and (joint := _joint(sentence, origins)):
             turned = origins[joint:] + origins[:joint]
             other = self._recognized(text[joint:] + text[:joint], language, tools)
             if other and _is_better(other, found) and not _is_across(other, len(turned) - joint):

@@ -19,18 +19,25 @@ _LONG: Final = r"(?:天|日|周|星期|礼拜|月|年|季度?|小时|分钟)"
 _RHYTHMS: Final = (
     rf"(?:every|each)(?: {_NTH})?(?: {_UNIT})?(?: (?:on|at|from))?$",
     rf"^(?:every|each|other)(?: {_NTH})? {_UNIT}\b",
+    rf"\b(?:every|each)(?: {_NTH})? {_UNIT}(?: \w+){{0,2}}$",
+    rf"\b(?:until|till) (?:\d|noon|midnight|tomorrow|tonight|the (?:morning|evening)|{_DAY})|直到|为止",
     r"(?:once|twice|\w+ times) (?:a|an|per|every) (?:hour|day|week|month|year)$",
     r"(?:daily|hourly|weekly|fortnightly|biweekly|monthly|quarterly|yearly|annually)$",
     rf"每(?:[^，。、]{{0,4}}(?:{_LONG}|次))?的?$|隔[^，。、]{{0,3}}{_LONG}的?$",
     rf"^每[^，。]{{0,4}}{_LONG}|^隔[^，。]{{0,3}}{_LONG}|^[一两二三四五\d]?次",
 )
-_CLOCK: Final = r"(?:\d{1,2}|[一二两三四五六七八九十]{1,3})(?:点|:|：|号(?!楼|线|门|院)|日|月)"
+_CLOCK: Final = (
+    r"(?:\d{1,2}|[一二两三四五六七八九十半]{1,3})"
+    r"(?:点|:|：|号(?!楼|线|门|院)|日|月|分钟|秒|个?(?:半?小时|钟头)|天后)"
+)
 _INSTANTS: Final = (
-    rf"\b(?:and|or|before|after|until|till|from|between|through|except|not|{_DAY} to)$",
+    rf"\b(?:and|or|before|after|by|until|till|from|between|through|except|not|for|for the next|{_DAY} to)$",
+    rf"\b(?:at \d{{1,2}}(?::\d\d)?(?: ?[ap]m)?|on {_DAY}|tomorrow|tonight) and\b",
+    rf"\band (?:at|in|on) (?:\d|{_DAY})|\bfor the next \w+ \w+$",
     r"^(?:and|or|until|till|through|except|but not|before|after)\b|^\d{1,2} to\b",
     r"^(?:of )?(?:next|this|last) (?:week|month|year)\b",
     r"(?:和|或者?|除了|从|直到|之前|以前|[上下本这]个?(?:月|周|星期|礼拜))$",
-    rf"^(?:和|跟|与|及|或|到|至|、|，)(?:每|周[一二三四五六日天]|星期|礼拜|[早晚]上|[上中下]午|今|明|后天|{_CLOCK})",
+    rf"^(?:和|跟|与|及|或|到|至|、|，)(?:每|周[一二三四五六日天]|星期|礼拜|[早晚]上|[上中下]午|今|明|大?后天|{_CLOCK})",
     r"^(?:之|以)?前(?!往|台|面|去|后|妻|夫|男|女|锋|门)|^(?:之后|以后|左右|前后)",
     r"^(?:明天|后天|大后天|[下本这]个?(?:周|星期|礼拜|月))",
 )
@@ -74,5 +81,5 @@ def _near(text: str, found: re.Match[str]) -> str:
     """Return what was found; one word, such as "and", tells nobody much, so with those beside it."""
     words, those = (re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", one) for one in (text, found[0]))
     number = min(len(words), len(those) if len(those) > 1 else 3)
-    near = words[-number:] if found.end() == len(text) else words[:number]
+    near = words[-number:] if found.end() == len(text) else those if found.start() else words[:number]
     return ("" if is_chinese(text) else " ").join(near)

@@ -20,6 +20,8 @@ UNITS: Final = (
 # What a calendar counts, in days or in months: as long as that is, at the same time of day.
 _DAYS: Final = ((r"天|d|days?", 1), (r"个?星期|个?礼拜|周|w|weeks?", 7))
 _MONTHS: Final = ((r"个月|months?", 1), (r"年|years?", 12))
+# Longer ahead nothing can be set, and no calendar goes for ever.
+_MOST_DAYS: Final = 100 * 366
 _NUMBER: Final = rf"\d{{1,6}}(?:\.\d{{1,2}})?|[一二两三四五六七八九十]+|an?(?: couple of)?|{WORDS}"
 _SPAN: Final = (
     rf"(?:(?P<only>half an?|half|半个?)|(?P<number>{_NUMBER})(?P<more>个半| and a half)?) ?"
@@ -54,11 +56,14 @@ def day_after(words: str, now: datetime) -> datetime | None:
     number = _count(found["number"]) if found else 0.5
     if found is None or number % 1:
         return None
-    months = _factor(found["unit"], _MONTHS)
-    if not months:
-        return now + timedelta(days=int(number) * _factor(found["unit"], _DAYS))
-    year, month = divmod(now.year * 12 + now.month - 1 + int(number) * months, 12)
-    if year > MAXYEAR or now.day > calendar.monthrange(year, month + 1)[1]:
+    months = int(number) * _factor(found["unit"], _MONTHS)
+    year, month = divmod(now.year * 12 + now.month - 1 + months, 12)
+    days = int(number) * _factor(found["unit"], _DAYS)
+    if year > MAXYEAR or days > _MOST_DAYS:
+        raise no_time(words)
+    if days:
+        return now + timedelta(days=days)
+    if now.day > calendar.monthrange(year, month + 1)[1]:
         raise unclear(
             words,
             f"The month that {words!r} leads to has no such day.",

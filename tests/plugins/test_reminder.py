@@ -207,7 +207,7 @@ def test_what_the_words_mean(asked: Any, when: Any) -> None:
      {"every": "blue moon"}, {"every": "0 minutes"}, {"every": "90 minutes"}, {"every": "every friday", "time": "midnight"}, {"every": "工作日", "time": "晚上12点"}, {"every": "每两周"}, {"in": "5 minutes or so"}, {"every": "month"}, {"every": "每隔周一"}, {"every": "every 30 minutes", "time": "9"},
      {"every": "every month on the 31st"}, {"every": "每月30号"}, {"every": "every day", "time": "8 am and 8:30 pm"}, {"every": "every year on foo 5"},
      {"every": "every day", "time": "3"}, {"date": "tomorrow", "time": "half past six"}, {"date": "明天", "time": "5点"}, {"in": "3 hours", "time": "9"},
-     {"in": "half a month"}, {"in": "9000 years"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
+     {"in": "half a month"}, {"in": "9000 years"}, {"in": "999999 weeks"}, {"date": "2月30号"}, {"time": "25:00"}, {"date": "next week"}],
 )  # fmt: skip
 def test_words_that_mean_nothing_are_refused(asked: Any) -> None:
     with pytest.raises(ToolFailed, match=r"\w"):

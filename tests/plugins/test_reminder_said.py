@@ -314,6 +314,16 @@ async def test_it_is_listed_changed_and_removed(home: Home, said: str, tool: str
         ("次浇花", {"every": "每周一"}),
         ("前出门", {"time": "8点"}),
         ("开会下午三点", {"date": "明天"}),
+        ("feed the cat every 12 hours starting", {"time": "8"}),
+        ("feed the cat for the next three days", {"time": "8"}),
+        ("drink until 5 pm", {"every": "every hour"}),
+        ("call at 9 and eat", {"time": "10"}),
+        ("call and at 9 to eat", {"in": "an hour"}),
+        ("run on friday and call", {"time": "9"}),
+        ("be home by", {"time": "8"}),
+        ("喝水直到晚上", {"every": "每小时"}),
+        ("和10分钟后各一次", {"in": "5分钟"}),
+        ("和大后天吃药", {"date": "后天"}),
     ],
 )
 def test_words_for_when_that_are_left_over_are_not_reminded_of(text: str, more: Any) -> None:
@@ -331,6 +341,8 @@ def test_words_for_when_that_are_left_over_are_not_reminded_of(text: str, more: 
         ("前往机场", {"time": "8点"}),
         ("告诉每个人", {"date": "明天"}),
         ("开会下午三点", {"date": "明天", "time": "9点"}),
+        ("rent a car for two weeks", {"time": "8"}),
+        ("buy a cake for 8", {"date": "tomorrow"}),
     ],
 )
 def test_words_of_the_wish_are_left_alone(text: str, more: Any) -> None:
@@ -340,6 +352,19 @@ def test_words_of_the_wish_are_left_alone(text: str, more: Any) -> None:
 DENTIST = {"next": "2026-11-27T09:00:00+08:00", "cron": None, "timezone": "Asia/Shanghai"}
 PILLS = {"next": "2026-11-25T20:00:00+08:00", "cron": "0 20 * * 1-5", "timezone": "Asia/Shanghai"}
 TOKYO = {"next": "2026-11-25T21:00:00+09:00", "cron": "0 21 * * *", "timezone": "Asia/Tokyo"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "remind me to feed the cat at 8 for a week",
+        "remind me to buy a cake for 8",
+        "remind me to walk 10 minutes",
+    ],
+)
+async def test_for_so_long_or_so_many_is_not_when(home: Home, said: str) -> None:
+    _, asked = await home.call(said)
+    assert asked.keys() == {"text"}
 
 
 @pytest.mark.parametrize(

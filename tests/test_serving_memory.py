@@ -1,5 +1,6 @@
 """The same server over memory streams on the virtual clock: exact times, and a cut at every step."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from wsproto.events import BytesMessage, Ping, TextMessage
+from wsproto import ConnectionType
+from wsproto.connection import Connection as Frames
+from wsproto.events import BytesMessage, CloseConnection, Ping, Request, TextMessage
 
 from apexbridge_trio.peer import PEER
 from apexbridge_trio.serving import ServingLimits, serve_stream
 from apexbridge_trio.serving.connection import Connection
 from apexbridge_trio.serving.http import ARRIVAL_S
+from apexbridge_trio.serving.pace import BURST_S, MESSAGES_A_TURN, RUSH
 from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
 from apexbridge_trio.serving.site import Site
 from tests.harness import kill
@@ -250,12 +254,101 @@ async def test_pongs_owed_to_a_peer_that_does_not_read_are_bounded(
         ws = SocketPeer(stream)
         await ws.open("/ws")
         await ws.say(*[Ping(b"%d" % n) for n in range(500)])
+        await trio.sleep(10)  # all of them are taken, and no answer is
         heard = 0
         with trio.move_on_after(10):
             while True:
                 await ws.hear()
                 heard += 1
         assert 0 < heard < 100
+
+
+class Ear:
+    """An app that notes when it was told something, and why it ended."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+        self.code = 0
+        self.accepts, self.left = trio.Event(), trio.Event()
+        self.accepts.set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await self.accepts.wait()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] != "websocket.disconnect":
+            self.at.append(trio.current_time())
+        self.code = message["code"]
+        self.left.set()
+
+
+MANY = 3000
+SMALL = [TextMessage("x")] * MANY
+
+
+@pytest.mark.parametrize("before", [[], [TextMessage("x" * 500_000)]], ids=["small", "large before small"])
+async def test_a_flood_of_messages_is_taken_in_turns(
+    before: list[TextMessage], autojump_clock: trio.testing.MockClock
+) -> None:
+    ear = Ear()
+    async with connected(Paths(ws=ear)) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        await ws.say(*before, *SMALL, CloseConnection(1000))
+        await ear.left.wait()
+    assert len(ear.at) == len(before) + MANY
+    # The first turn is free, and the pause is after the second.
+    assert max(Counter(ear.at).values()) <= 2 * MESSAGES_A_TURN
+    first = ear.at[len(before)]
+    assert (
+        sum(at < first + 0.1 for at in ear.at) <= 0.1 * LIMITS.max_messages_per_s * RUSH + 2 * MESSAGES_A_TURN
+    )
+    assert ear.at[-1] - first > (MANY - 2 * MESSAGES_A_TURN) / LIMITS.max_messages_per_s - BURST_S
+    assert ear.code == 1000
+
+
+async def test_a_few_messages_wait_for_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    ear = Ear()
+    async with connected(Paths(ws=ear)) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        began = trio.current_time()
+        await ws.say(*SMALL[: 2 * MESSAGES_A_TURN], CloseConnection(1000))
+        await ear.left.wait()
+    assert ear.at == [began] * 2 * MESSAGES_A_TURN
+
+
+async def test_frames_that_came_with_the_upgrade_are_taken_in_turns(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ear = Ear()
+    ear.accepts = trio.Event()
+    async with connected(Paths(ws=ear)) as stream:
+        ws, early = SocketPeer(stream), Frames(ConnectionType.CLIENT)
+        frames = [early.send(event) for event in [*SMALL[:100], CloseConnection(1000)]]
+        await stream.send_all(ws.protocol.send(Request(host="hub", target="/ws")) + b"".join(frames))
+        await trio.testing.wait_all_tasks_blocked()
+        ear.accepts.set()
+        await ear.left.wait()
+    assert len(ear.at) == 100
+    assert max(Counter(ear.at).values()) <= 2 * MESSAGES_A_TURN
+
+
+async def test_one_that_is_closed_in_the_middle_of_its_flood_is_told_so(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def close(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+
+    async with connected(Paths(ws=close)) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        await ws.say(*SMALL)
+        with trio.fail_after(1):
+            assert await ws.closed() == 1008
 
 
 @pytest.mark.parametrize("path", ["hello", "stream", "silent", "echo"])

@@ -17,6 +17,8 @@ from apexbridge_trio.redaction import redact
 # Lines of one node that are taken a minute; a node that says more is not heard, and that is said.
 LOG_LINES: Final = 600
 MOST_CHARS: Final = 2000
+# A line of so many characters is as much work again as any message is, and weighs so.
+CHARS_A_MESSAGE: Final = 400
 # Of the fields of a line; a node's own agent sends some five, of some 50 characters.
 MOST_FIELDS: Final = 20
 MOST_FIELD_CHARS: Final = 300
@@ -44,13 +46,19 @@ class NodeLines:
         """Write a line, with the node's id; if there are too many, the node is read more slowly."""
         assert link.node is not None
         node_id = link.node.id
-        if self._rates.setdefault(node_id, Rate(LOG_LINES)).take(trio.current_time()):
+        if self._rate(node_id).take(trio.current_time()):
             self._unheard[node_id] = self._unheard.get(node_id, 0) + 1
             link.unwanted()
             return
+        said, fields = _cut(line.message, MOST_CHARS), _bounded(line.fields)
+        link.socket.slow(1 + (len(said) + _chars(fields)) // CHARS_A_MESSAGE)
         tell = getattr(log, _LEVELS.get(line.level.lower(), "info"))
-        fields = {"fields": _bounded(line.fields)} if line.fields else {}
-        tell("node says", node=node_id, said=_cut(line.message, MOST_CHARS), **fields)
+        tell("node says", node=node_id, said=said, **({"fields": fields} if fields else {}))
+
+    def _rate(self, node_id: str) -> Rate:
+        if node_id not in self._rates:
+            self._rates[node_id] = Rate(LOG_LINES)
+        return self._rates[node_id]
 
     def sweep(self, nodes: Iterable[Node]) -> None:
         """Say of which nodes lines were left out since the last time, and forget those not known any more."""
@@ -71,6 +79,10 @@ def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
     return {_cut(name, MOST_FIELD_CHARS): _short(fields[name]) for name in names}
 
 
+def _chars(fields: dict[str, Any]) -> int:
+    return sum(len(name) + (len(value) if isinstance(value, str) else 0) for name, value in fields.items())
+
+
 def _short(value: Any) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
@@ -79,5 +91,5 @@ def _short(value: Any) -> Any:
 
 
 def _cut(text: str, most: int) -> str:
-    # Redacted before it is cut, as half a secret is not recognised; and not all of a text without end.
-    return redact(text[: 2 * most])[:most]
+    # What is cut is redacted before, as half a secret is not recognised; and not all of a text without end.
+    return text if len(text) <= most else redact(text[: 2 * most])[:most]

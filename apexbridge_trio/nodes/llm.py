@@ -132,6 +132,7 @@ class NodeLlm:
         if fault is None and (task is None or nursery is None):
             fault = self._unserved(node, request.of_task)
         if fault is not None or nursery is None:
+            link.unwanted()
             _fail(link, request, fault or TaskFault("The task is over.", "llm_request_failed"))
             return
         quota = self._quota(node.id)

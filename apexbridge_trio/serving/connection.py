@@ -1,7 +1,6 @@
 """One connection, from accept to close."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Final
 
 import trio
 from hypercorn.events import Closed, RawData
@@ -9,10 +8,11 @@ from hypercorn.events import Closed, RawData
 from apexbridge_trio.errors import ApexError
 from apexbridge_trio.serving.call import Calls
 from apexbridge_trio.serving.http import Address, HttpProtocol
-from apexbridge_trio.serving.pace import Pace
 from apexbridge_trio.serving.phase import Patience
 from apexbridge_trio.serving.site import Site
 from apexbridge_trio.serving.wire import Wire
+
+READ_BYTES: Final = 64 * 1024
 
 
 class Connection:
@@ -74,21 +74,28 @@ class Connection:
     async def _read(self, protocol: HttpProtocol) -> None:
         while not protocol.wire.is_lost:
             with self._patience.renew():
-                await self._read_on(protocol.handle, protocol.wire, protocol.pace)
+                await self._read_on(protocol)
             if self._patience.is_over and not protocol.wire.is_lost:
                 await protocol.on_silence()
         await protocol.handle(Closed())
 
-    async def _read_on(self, handle: Callable[..., Any], wire: Wire, pace: Pace) -> None:
-        while not wire.is_lost:
-            try:
-                data = await self._stream.receive_some(pace.read_bytes)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as fault:
-                wire.break_off(fault)
-                return
-            if not data:
-                wire.lose()
-                return
-            await handle(RawData(bytes(data)))
-            if pause_s := pace.pause_s():
+    async def _read_on(self, protocol: HttpProtocol) -> None:
+        while not protocol.wire.is_lost:
+            if protocol.is_behind:
+                await protocol.go_on()
+            else:
+                await self._read_once(protocol)
+            pause_s = protocol.pace.pause_s()
+            if pause_s or protocol.is_behind:
                 await trio.sleep(pause_s)
+
+    async def _read_once(self, protocol: HttpProtocol) -> None:
+        try:
+            data = await self._stream.receive_some(READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as fault:
+            protocol.wire.break_off(fault)
+            return
+        if data:
+            await protocol.handle(RawData(bytes(data)))
+        else:
+            protocol.wire.lose()

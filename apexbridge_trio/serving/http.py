@@ -119,6 +119,16 @@ class HttpProtocol(H11Protocol):
             await self._handle_events()
             self.wire.push()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages that were read wait for the peer's next turn."""
+        return isinstance(self.stream, SocketStream) and self.stream.is_behind
+
+    async def go_on(self) -> None:
+        """Take some of the messages that wait."""
+        await cast("SocketStream", self.stream).take_turn()
+        self.wire.push()
+
     async def on_silence(self) -> None:
         """The phase's time is over: end the connection, with a word where one is due."""
         has_begun = bool(self._http.trailing_data[0])

@@ -1,45 +1,48 @@
-"""How fast a peer of a WebSocket may talk, so that one that floods is slowed and nobody else is."""
+"""How fast a peer of a WebSocket may talk, so that one that floods is slowed and nobody else is.
+
+What the kernel had for us in one read may be ten thousand small messages, and taking them is one step of the
+loop. So a peer has turns: in each, some of its messages are taken, and then all others have theirs. After a
+turn it waits as long as what it has said is worth; the rest of it lies here, and what it sends meanwhile in
+the kernel.
+"""
 
 from typing import Final
 
 import trio
 
-# A read may hold thousands of small messages, and taking them is one step of the loop, in which nobody
-# else has a turn. So what is read at a time shrinks until so many are in it.
-MESSAGES_A_READ: Final = 16
-LEAST_BYTES: Final = 1024
-FIRST_BYTES: Final = 4096
-MOST_BYTES: Final = 64 * 1024
-# So many seconds' worth may come at once.
+# Some 200 µs of the loop. It is also what a peer that was quiet may say without any wait.
+MESSAGES_A_TURN: Final = 8
+# So many seconds' worth may come above the rate,
 BURST_S: Final = 1.0
+# but no faster than so many times the rate: in one breath, others would have to wait for all of it.
+RUSH: Final = 2
 
 
 class Pace:
-    """One peer's messages, counted as they come.
-
-    The peer is hurt: its bytes stay in the kernel until it is its turn, and then in its own.
+    """One peer's messages, counted as they are taken.
 
     Args:
-        per_s: Messages a second that are taken without a pause.
+        per_s: Messages a second that are taken on the whole.
     """
 
     def __init__(self, per_s: int) -> None:
-        self.read_bytes = FIRST_BYTES
         self._step_s = 1.0 / per_s
-        self._free_at = 0.0
-        self._messages = 0
+        self._free_at = self._next_at = 0.0
+        self._taken = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether this turn is over."""
+        return self._taken >= MESSAGES_A_TURN
 
     def note(self, weight: int = 1) -> None:
-        """Count a message, of whatever kind; one that nobody wanted may weigh as many."""
-        self._messages += weight
+        """Count a message, of whatever kind; what is more work, or unwanted, weighs as many."""
+        self._taken += weight
 
     def pause_s(self) -> float:
-        """Return how long to wait before the next read, after one that brought what was counted."""
-        taken, self._messages = self._messages, 0
-        if taken > MESSAGES_A_READ:
-            self.read_bytes = max(LEAST_BYTES, self.read_bytes * MESSAGES_A_READ // taken)
-        else:
-            self.read_bytes = min(MOST_BYTES, self.read_bytes * 2)
-        now = trio.current_time()
+        """End a turn, and return how long to wait before the next."""
+        taken, self._taken = self._taken, 0
+        now, rush_s = trio.current_time(), self._step_s / RUSH
         self._free_at = max(self._free_at, now) + taken * self._step_s
-        return max(0.0, self._free_at - now - BURST_S)
+        self._next_at = max(self._next_at, now) + taken * rush_s
+        return max(0.0, self._free_at - now - BURST_S, self._next_at - now - MESSAGES_A_TURN * rush_s)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import h11
 import trio
 from hypercorn.protocol import events
-from hypercorn.protocol.h11 import STREAM_ID
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 from wsproto.connection import ConnectionState
@@ -56,6 +55,9 @@ class SocketStream(WSStream):
 
     Beside ASGI's messages there is a shorter way out, `post`: no task, no copy, no await. An app uses
     one of the two.
+
+    Attributes:
+        is_behind: Messages that were read wait for the peer's next turn.
     """
 
     def __init__(self, protocol: "HttpProtocol") -> None:
@@ -66,6 +68,7 @@ class SocketStream(WSStream):
         self._max_bytes = self._max_unsent_bytes = 0
         self.limit(self._limits.max_message_bytes)
         self._early = bytearray()
+        self.is_behind = False
         self._message_bytes = 0
         self._owed_pongs = 0
         self._code: int = CloseReason.ABNORMAL_CLOSURE
@@ -187,17 +190,27 @@ class SocketStream(WSStream):
         self._ping_at = trio.current_time() + self._limits.ping_interval_s
         await self.on_tick()
         if self._early:
-            await self.handle(events.Data(stream_id=STREAM_ID, data=bytes(self._early)))
+            self.connection.receive_data(bytes(self._early))
             self._early.clear()
+            self.is_behind = True
+            self._protocol.patience.until(trio.current_time())  # wakes the reader, whose turn it is
 
     async def _keep_early(self, data: bytes) -> None:
         self._early += data
         if len(self._early) > EARLY_BYTES:
             await self._protocol.refuse(BadRequest("Frames came before the upgrade was answered."))
 
+    async def take_turn(self) -> None:
+        """Take messages that were read, as many as the peer's turn has."""
+        self.is_behind = False
+        if not self.closed:
+            await self._handle_events()
+
     async def _handle_events(self) -> None:
+        self.is_behind = False
+        pace = self._protocol.pace
         for event in self.connection.events():
-            self._protocol.pace.note()
+            pace.note()
             if isinstance(event, (TextMessage, BytesMessage)):
                 await self._on_message(event)
             elif isinstance(event, Ping):
@@ -205,6 +218,9 @@ class SocketStream(WSStream):
             elif isinstance(event, CloseConnection):
                 await self._on_close(event)
             if self.closed:
+                return
+            if pace.is_spent:
+                self.is_behind = True
                 return
 
     async def _on_message(self, event: TextMessage | BytesMessage) -> None:

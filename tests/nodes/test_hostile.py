@@ -173,6 +173,19 @@ async def test_a_log_that_is_a_flood_is_not_written(
         assert "secret-of-mine" not in said.err + said.out
 
 
+async def test_a_line_that_is_more_work_weighs_more(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        took = []
+        for line in (NodeLog("short"), NodeLog("x" * 2000, fields={str(n): "x" * 300 for n in range(20)})):
+            began = trio.current_time()
+            for _ in range(100):
+                await node.tell(line)
+            await node.answer("task_none", 1)
+            await node.hear(TaskResultAck)
+            took.append(trio.current_time() - began)
+        assert took[1] > 5 * took[0]
+
+
 async def test_secrets_in_the_fields_of_a_line_are_masked_however_deep(
     tmp_path: Path, autojump_clock: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,6 +218,13 @@ async def test_a_node_can_not_ask_too_often(tmp_path: Path, autojump_clock: obje
             said = await node.hear(LlmResponse)
             codes.append("" if said.success else said.error.code)
         assert codes == ["", "", "rate_limit_exceeded"]
+        began = trio.current_time()
+        for number in range(100):
+            await ask(node, "hello", f"more{number}")
+        for _ in range(100):
+            assert (await node.hear(LlmResponse)).error.code == "rate_limit_exceeded"
+        # What is refused is not wanted: such a node is read more slowly.
+        assert trio.current_time() - began > 0.5
 
 
 async def test_a_stream_that_is_cancelled_is_used_up_as_far_as_it_came(

@@ -7,6 +7,7 @@ that leaves is not seen.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
+import trio
 from trio.lowlevel import checkpoint  # noqa: TID251  # sleep(0) by its proper name
 
 # WebSocket close codes (RFC 6455, 7.4.1).
@@ -71,17 +72,25 @@ class Link(Protocol):
         ...
 
 
-async def hear(receive: Receive, take: Callable[[str | bytes], None]) -> str:
+async def hear(receive: Receive, take: Callable[[str | bytes], None], scope: trio.CancelScope) -> str:
     """Hand each message of the peer to `take`, until the peer has gone.
+
+    Cancellation: what the peer had sent when the link was ended, such as with its key, counts no more.
+
+    Args:
+        receive: Gives the messages.
+        take: Takes one; it may end the link.
+        scope: The link's; cancelled when it is ended.
 
     Returns:
         Why the server has ended the connection; nothing if the peer hung up.
     """
     frames = 0
     while (message := await receive())["type"] != "websocket.disconnect":
+        if scope.cancel_called or frames == FRAMES_A_TURN:
+            frames = 0
+            await checkpoint()
         if message["type"] == "websocket.receive":
             take(message.get("text") or message.get("bytes") or b"")
             frames += 1
-        if frames % FRAMES_A_TURN == 0:
-            await checkpoint()
     return str(message.get("reason") or "")

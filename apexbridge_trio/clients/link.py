@@ -111,7 +111,7 @@ class ClientLink:
                 self._socket.limit(MAX_FRAME_BYTES)
                 self._welcome()
                 async with trio.open_nursery() as self._nursery:
-                    self.reason = await hear(receive, self._take) or self.reason
+                    self.reason = await hear(receive, self._take, self._scope) or self.reason
                     self._nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._nursery = None

@@ -62,7 +62,7 @@ class LogLink:
                 self._post(self._welcome())
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, name="log lines out")
-                    self.reason = await hear(receive, self._take) or self.reason
+                    self.reason = await hear(receive, self._take, self._scope) or self.reason
                     nursery.cancel_scope.cancel(reason=self.reason)
         finally:
             self._logs.leave(self._reader)

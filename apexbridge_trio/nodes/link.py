@@ -129,7 +129,7 @@ class NodeLink:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    cut = await hear(receive, self._take)
+                    cut = await hear(receive, self._take, self._scope)
                     self.code, self.reason = 1000, cut or "the node has gone"
                     self._nursery.cancel_scope.cancel(reason=self.reason)
             is_ours = False
@@ -142,8 +142,6 @@ class NodeLink:
             self._nodes.admission.leave(self, HUB_ENDED if is_ours else self.reason)
 
     def _take(self, text: str | bytes) -> None:
-        if self._scope.cancel_called:  # it has ended; what the peer had sent already counts no more
-            return
         if self._is_first:
             self._choose_dialect(text)
         event = self._dialect.receive(text)

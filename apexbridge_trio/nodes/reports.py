@@ -5,8 +5,9 @@ of the node that has the task, and the first; anything else is acknowledged as s
 """
 
 from collections.abc import Awaitable, Callable
-from math import inf
 from typing import Final
+
+import trio
 
 from apexbridge_trio.clock import now_ms
 from apexbridge_trio.log import get_logger
@@ -201,9 +202,9 @@ class Reports:
 
     def forget_unconfirmed(self, node: Node) -> None:
         """Free the slots of what a node was told to stop long ago."""
-        limit = now_ms() - UNCONFIRMED_S * 1000
+        limit = trio.current_time() - UNCONFIRMED_S
         for task in list(node.tasks.values()):
-            if task.ending is not None and (task.ending.ended_ms or inf) < limit:
+            if task.ending is not None and task.ending_since < limit:
                 log.warning("a node never said that it has stopped a task", node=node.id, task=task.id)
                 node.miss(node.tasks.pop(task.id))
         self._queue.offer(node)

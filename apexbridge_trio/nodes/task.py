@@ -11,6 +11,7 @@ A task ends once: whoever comes first puts the record it is to have into `ending
 finds it there. The end counts, and is told, when that record is on disk.
 """
 
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,7 @@ class NodeTask:
     Attributes:
         record: As it is on disk, or will be once what is posted is written.
         ending: The record of its end, while that is being written and after it.
+        ending_since: Trio time since when that is.
         deadline: Trio time.
         node: Whose slot it holds.
         is_sent: Whether its node was told of it.
@@ -59,6 +61,7 @@ class NodeTask:
         self.owner = owner
         self.deadline = deadline
         self.ending: NodeTaskRecord | None = None
+        self.ending_since = inf
         self.node: Node | None = None
         self.is_sent = False
         self.is_stored = False
@@ -111,7 +114,7 @@ class NodeTask:
     def end(self, state: NodeTaskState, output: bytes | None, error: dict[str, Any] | None) -> None:
         """Decide its end, which counts once it is written."""
         assert self.ending is None
-        self.ending = self._changed(state, "")
+        self.ending, self.ending_since = self._changed(state, ""), trio.current_time()
         self.ending.ended_ms = now_ms()
         self.ending.output = output if output is not None else self.record.output
         self.ending.error = msgspec.json.encode(error).decode() if error else None

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 
+from apexbridge_trio.nodes.nodes import SWEEP_S
+from apexbridge_trio.nodes.reports import UNCONFIRMED_S
 from apexbridge_trio.protocol.frames import (
     Heartbeat,
     HeartbeatAck,
@@ -205,6 +207,20 @@ class TestStops:
             last = (await interrupt(world, "r1", waitS=0)).json
             assert (last["state"], last["notStopped"]) == ("stopped", [])
             assert last["tookMs"] == last["branches"][-1]["ms"] >= 25_000
+
+    async def test_one_that_never_confirms_has_its_slot_back_whatever_the_clock_says(
+        self, tmp_path: Path, autojump_clock: object
+    ) -> None:
+        # The clock on the wall stands still here, as one does that was set back.
+        async with open_world(tmp_path) as world, joined(world) as node, asked(world, use(requestId="r1")):
+            await node.task()
+            await interrupt(world, "r1", waitS=1)
+            attic = next(iter(world.hub.nodes.registry))
+            stopped = trio.current_time()
+            while attic.tasks and trio.current_time() < stopped + 2 * UNCONFIRMED_S:
+                await node.tell(Heartbeat())
+                await trio.sleep(1)
+            assert UNCONFIRMED_S - SWEEP_S < trio.current_time() - stopped <= UNCONFIRMED_S + 2 * SWEEP_S
 
     @pytest.mark.parametrize("is_running", [True, False])
     async def test_a_node_that_was_lost_confirms_when_it_is_back(

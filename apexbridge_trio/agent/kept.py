@@ -20,10 +20,11 @@ import trio
 from msgspec import Struct
 from trio.lowlevel import checkpoint  # noqa: TID251 - sleep(0) by its proper name
 
+from apexbridge_trio.agent.outcome import fault_of
 from apexbridge_trio.files import write_whole
 from apexbridge_trio.ids import is_sane
 from apexbridge_trio.log import get_logger
-from apexbridge_trio.protocol.frames import TaskFault, TaskResult
+from apexbridge_trio.protocol.frames import TaskResult
 
 T = TypeVar("T")
 
@@ -182,7 +183,7 @@ class Kept:
             if mark.name not in self._entries and is_sane(mark.name):
                 self._number += 1
                 path = self._results / f"{self._number:012d}.{mark.name}.json"
-                result = TaskResult(mark.name, success=False, error=TaskFault(_RESTARTED, RESTARTED))
+                result = TaskResult(mark.name, success=False, error=fault_of(_RESTARTED, RESTARTED))
                 data = msgspec.json.encode(result)
                 _write(path, data)
                 self._entries[mark.name] = Entry(path, len(data), result)

@@ -35,9 +35,14 @@ def done(task_id: str, value: Any | Pending, took_ms: float) -> TaskResult:
     return TaskResult(task_id, success=True, result=msgspec.Raw(json), execution_time=took_ms)
 
 
+def fault_of(message: str, code: str) -> msgspec.Raw:
+    """Return why a task has failed, as its result says it."""
+    return msgspec.Raw(msgspec.json.encode(TaskFault(message, code)))
+
+
 def failed(task_id: str, code: str, message: str, took_ms: float | None = None) -> TaskResult:
     """Return the result of a task that has none."""
-    return TaskResult(task_id, success=False, error=TaskFault(message, code), execution_time=took_ms)
+    return TaskResult(task_id, success=False, error=fault_of(message, code), execution_time=took_ms)
 
 
 def of_fault(task_id: str, fault: ApexError, took_ms: float) -> TaskResult:

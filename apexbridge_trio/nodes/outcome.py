@@ -1,9 +1,10 @@
 """What a node's result means: a legacy handler says its failures inside of a success."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from apexbridge_trio.protocol.callback import Callback
 from apexbridge_trio.protocol.frames import TaskResult
@@ -11,6 +12,12 @@ from apexbridge_trio.protocol.openai import encode
 
 # What a node says of a fault beside its message; more is a result, and none of a fault.
 MOST_DETAIL_BYTES: Final = 16 * 1024
+# Of a fault as a whole, and of what a result asks for: more is not read, as reading it holds up everybody.
+MOST_FAULT_BYTES: Final = 64 * 1024
+MOST_DELEGATED_BYTES: Final = 1024 * 1024
+
+
+_FALSE: Final = Raw(b"false")
 
 
 class Delegation(Struct, rename="camel"):
@@ -24,12 +31,17 @@ class Delegation(Struct, rename="camel"):
 
 
 class _Inside(Struct):
-    """What of a result is looked at; all of it may be anything."""
+    """What of a result is looked at; all of it may be anything, and of any size."""
 
-    success: Any = None
-    error: Any = None
-    message: Any = None
-    delegations: Any = None
+    success: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
+    message: Raw = Raw(b"null")
+    delegations: Raw = Raw(b"null")
+
+    @property
+    def fault(self) -> Any:
+        """Why it has failed, as far as it says so."""
+        return _why(self.error) or _why(self.message)
 
 
 class Outcome(Struct, frozen=True):
@@ -51,11 +63,11 @@ def read_outcome(result: TaskResult) -> Outcome:
     output = bytes(result.result)
     inside = _inside(output)
     if not result.success:
-        return Outcome(
-            None if output == b"null" else output, _fault(result.error or inside.error or inside.message)
-        )
-    if inside.success is False:
-        return Outcome(output, _fault(inside.error or inside.message))
+        return Outcome(None if output == b"null" else output, _fault(_why(result.error) or inside.fault))
+    if inside.success == _FALSE:
+        return Outcome(output, _fault(inside.fault))
+    if len(inside.delegations) > MOST_DELEGATED_BYTES:
+        return Outcome(output, _fault({"code": "delegations_too_large", "message": "It delegates too much."}))
     return Outcome(output, None, _delegations(inside.delegations))
 
 
@@ -78,6 +90,15 @@ def _inside(output: bytes) -> _Inside:
         return _Inside()  # no object: a value like any other
 
 
+def _why(said: Raw) -> Any:
+    if len(said) > MOST_FAULT_BYTES:
+        return f"The node gave a reason of {len(said)} bytes, which is not kept."
+    try:
+        return msgspec.json.decode(said)
+    except (msgspec.DecodeError, RecursionError):
+        return "The node gave a reason that can not be read."
+
+
 def _fault(said: Any) -> dict[str, Any]:
     match said:
         case {"message": str(message)}:
@@ -94,13 +115,15 @@ def _details(said: dict[str, Any]) -> dict[str, Any]:
     return {} if details is None or len(encode(details)) > MOST_DETAIL_BYTES else {"details": details}
 
 
-def _delegations(said: Any) -> tuple[Delegation, ...]:
-    if not isinstance(said, list):
+def _delegations(said: Raw) -> tuple[Delegation, ...]:
+    try:
+        asked = msgspec.json.decode(said, type=list[Raw])
+    except (msgspec.DecodeError, RecursionError):
         return ()
     found = []
-    for one in said:
-        try:
-            found.append(msgspec.convert(one, Delegation))
-        except msgspec.ValidationError:
-            continue  # what asks for nothing that is known is no delegation
+    for one in asked:
+        with suppress(
+            msgspec.DecodeError, RecursionError
+        ):  # what asks for nothing that is known is no delegation
+            found.append(msgspec.json.decode(one, type=Delegation))
     return tuple(found)

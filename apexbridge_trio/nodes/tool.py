@@ -144,12 +144,15 @@ def result_of(record: NodeTaskRecord, most_bytes: int) -> Any:
     """Return the value of a task that has succeeded, cut to a size.
 
     Raises:
-        ToolFailed: It has not; why.
+        ToolFailed: It has not; why. Or its value is JSON that nothing here can hold, such as 1e999.
     """
-    if record.state == "succeeded":
-        output = record.output or b"null"
+    if record.state != "succeeded":
+        raise fault_of(record)
+    output = record.output or b"null"
+    try:
         return Output(output, len(output)).within(most_bytes)
-    raise fault_of(record)
+    except (msgspec.DecodeError, RecursionError) as fault:
+        raise ToolFailed(f"The node's result can not be read: {fault}", code="invalid_result") from None
 
 
 def fault_of(record: NodeTaskRecord) -> ToolFailed:

@@ -32,9 +32,11 @@ def read_envelope(text: str | bytes) -> Envelope:
     """Read what a frame is.
 
     Raises:
-        FrameInvalid: It is not one JSON object with a type.
+        FrameInvalid: It is not one JSON object with a type, or no UTF-8; what is kept unread is, too.
     """
     try:
+        if not isinstance(text, str):
+            text = text.decode()
         return _read_envelope(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
         raise FrameInvalid(f"A frame is one JSON object with type and data: {fault}"[:300]) from None

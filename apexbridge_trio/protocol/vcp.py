@@ -234,7 +234,7 @@ def _result(data: Raw) -> Event:
     if said.status == "success":
         return TaskResult(said.request_id, result=said.result)
     message = said.error if isinstance(said.error, str) else _text(said.error)
-    return TaskResult(said.request_id, success=False, error=message[:_LONGEST_TEXT])
+    return TaskResult(said.request_id, success=False, error=Raw(msgspec.json.encode(message[:_LONGEST_TEXT])))
 
 
 def _placeholders(data: Raw) -> Placeholders:

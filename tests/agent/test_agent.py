@@ -22,7 +22,7 @@ from apexbridge_trio.protocol.frames import (
     TaskResult,
 )
 from tests.agent.node import Bell, open_node
-from tests.fakes.nodes_hub import KEY, FakeHub
+from tests.fakes.nodes_hub import KEY, FakeHub, why
 
 
 async def for_ever(*_):
@@ -283,7 +283,7 @@ async def test_tools_that_change_are_told_on_the_same_socket(tmp_path, autojump_
         node.offer()
         assert (await wire.hear(NodeRegister)).specs == []
         await wire.assign("task_1", "gong")
-        assert (await wire.result_of("task_1")).error.code == "tool_not_found"
+        assert why(await wire.result_of("task_1")).code == "tool_not_found"
     assert len(hub.wires) == 1
     assert len([said for said in hub.heard if isinstance(said, NodeRegister)]) == 3
 
@@ -309,7 +309,7 @@ async def test_a_result_too_large_for_the_hub_is_replaced_by_its_failure(tmp_pat
             hub.acks = True
             await wire.close(1009)
             again = await hub.wire(1)
-            assert (await again.result_of("task_1")).error.code == "result_too_large"
+            assert why(await again.result_of("task_1")).code == "result_too_large"
             await node.kept.empty()
     assert warnings(lines) == ["a result is too large for the hub"]
 
@@ -380,7 +380,7 @@ async def test_a_node_leaves_in_order(tmp_path, autojump_clock):
         assert (await wire.hear(Heartbeat)).status == "offline"
         with log.capture():
             await wire.assign("task_2", "ping")
-            assert (await wire.result_of("task_2")).error.code == "draining"
+            assert why(await wire.result_of("task_2")).code == "draining"
         ping.let_go()
         assert (await wire.result_of("task_1")).success
         await wire.hear(NodeUnregister)
@@ -404,7 +404,7 @@ async def test_what_does_not_end_is_interrupted_and_told(tmp_path, autojump_cloc
         if how == "hurried":
             await trio.sleep(1)
             hurry.set()
-        assert (await wire.result_of("task_1")).error.code == "interrupted"
+        assert why(await wire.result_of("task_1")).code == "interrupted"
         assert trio.current_time() - start == pytest.approx(1 if how == "hurried" else 20)
         await wire.hear(NodeUnregister)
     assert ping.cancelled == 1

@@ -9,6 +9,7 @@ from apexbridge_trio import log
 from apexbridge_trio.agent import kept as room
 from apexbridge_trio.agent.kept import RESTARTED, Kept
 from apexbridge_trio.protocol.frames import TaskResult
+from tests.fakes.nodes_hub import why
 
 
 def result(task_id: str, value: object = 1) -> TaskResult:
@@ -56,7 +57,7 @@ async def test_what_had_begun_is_answered_for(tmp_path):
     kept.end("cancelled")
     again = open_kept(tmp_path)
     assert list(again) == ["done", "ran"]
-    assert (await loaded(again, "ran")).error.code == RESTARTED
+    assert why(await loaded(again, "ran")).code == RESTARTED
     assert (await loaded(again, "done")).success
     assert list((tmp_path / "begun").iterdir()) == []
     assert list(open_kept(tmp_path)) == ["done", "ran"]

@@ -11,7 +11,7 @@ from apexbridge_trio.agent import Kept
 from apexbridge_trio.agent.kept import RESTARTED
 from apexbridge_trio.protocol.frames import Heartbeat, NodeRegister, TaskResult
 from tests.agent.node import Bell, open_node
-from tests.fakes.nodes_hub import FakeHub
+from tests.fakes.nodes_hub import FakeHub, why
 from tests.harness.kill import kill_at_every_step
 
 
@@ -67,8 +67,7 @@ async def test_a_result_is_not_begun_or_on_disk_or_acknowledged(tmp_path, autoju
             assert len(told) == (0 if acks else 1)
         if told and not told[0].success:
             # It was cut while it ran; then nothing of it may be known as done.
-            fault = told[0].error if isinstance(told[0].error, dict) else msgspec.to_builtins(told[0].error)
-            assert fault["code"] == RESTARTED
+            assert why(told[0]).code == RESTARTED
             assert not runs.acked
         if runs.ping.calls and not told:
             assert runs.acked

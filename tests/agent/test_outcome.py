@@ -7,6 +7,7 @@ from apexbridge_trio.agent.outcome import arguments_of, callback_of, done, of_fa
 from apexbridge_trio.errors import DeadlinePassed, Interrupted, ToolFailed, ToolTimeout
 from apexbridge_trio.plugins import CallbackAddress, Pending
 from apexbridge_trio.protocol.frames import TaskAssign
+from tests.fakes.nodes_hub import why
 
 BASE = "https://hub.example/plugin-callback/~apx_cb_token"
 
@@ -23,9 +24,9 @@ def test_results_and_pending_answers():
 
 
 def test_results_that_can_not_be_sent(monkeypatch):
-    assert done("t", object(), 1.0).error.code == "tool_failed"
+    assert why(done("t", object(), 1.0)).code == "tool_failed"
     monkeypatch.setattr(outcome, "MOST_RESULT_BYTES", 10)
-    assert done("t", "x" * 20, 1.0).error.code == "result_too_large"
+    assert why(done("t", "x" * 20, 1.0)).code == "result_too_large"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_results_that_can_not_be_sent(monkeypatch):
 )
 def test_faults_keep_their_codes(fault, code):
     result = of_fault("t", fault, 2.0)
-    assert (result.success, result.error.code, result.error.message) == (False, code, fault.message)
+    assert (result.success, why(result).code, why(result).message) == (False, code, fault.message)
     assert msgspec.json.decode(msgspec.json.encode(result))["executionTime"] == 2.0
 
 

@@ -12,7 +12,7 @@ from apexbridge_trio.plugins import Later, Pending
 from apexbridge_trio.plugins.ongoing import Running
 from apexbridge_trio.protocol.frames import Heartbeat, NodeRegister, TaskAccepted, TaskCancelled, TaskResult
 from tests.agent.node import Bell, open_node
-from tests.fakes.nodes_hub import FakeHub
+from tests.fakes.nodes_hub import FakeHub, why
 
 BASE = "http://hub.test/plugin-callback/~apx_cb_token"
 
@@ -59,8 +59,8 @@ async def test_a_task_that_fails_says_how(tmp_path, autojump_clock, fault, code)
         with log.capture():
             await wire.assign("task_1", "ping")
             result = await wire.result_of("task_1")
-        assert (result.success, result.error.code) == (False, code)
-        assert "defect" not in result.error.message
+        assert (result.success, why(result).code) == (False, code)
+        assert "defect" not in why(result).message
         ping.fault = None
         await wire.assign("task_2", "ping")
         assert (await wire.result_of("task_2")).success
@@ -75,9 +75,9 @@ async def test_an_unknown_tool_and_arguments_that_are_none(tmp_path, autojump_cl
         wire = await hub.wire()
         await wire.hear(NodeRegister)
         await wire.assign("task_1", "what")
-        assert (await wire.result_of("task_1")).error.code == "tool_not_found"
+        assert why(await wire.result_of("task_1")).code == "tool_not_found"
         await wire.assign("task_2", "ping", arguments=[1])
-        assert (await wire.result_of("task_2")).error.code == "invalid_arguments"
+        assert why(await wire.result_of("task_2")).code == "invalid_arguments"
 
 
 async def test_no_more_than_the_limit_run_and_the_others_wait_in_order(tmp_path, autojump_clock):
@@ -107,14 +107,14 @@ async def test_a_deadline_counts_from_the_assignment(tmp_path, autojump_clock):
         await wire.assign("runs", "ping", remaining_ms=5000)
         await wire.assign("waits", "ping", remaining_ms=2000)
         result = await wire.result_of("waits")
-        assert result.error.code == "timeout"
+        assert why(result).code == "timeout"
         assert trio.current_time() - start == pytest.approx(2)
         result = await wire.result_of("runs")
-        assert result.error.code == "timeout"
+        assert why(result).code == "timeout"
         assert trio.current_time() - start == pytest.approx(5)
         assert (len(ping.calls), ping.cancelled) == (1, 1)
         await wire.assign("late", "ping", remaining_ms=0)
-        assert (await wire.result_of("late")).error.code == "timeout"
+        assert why(await wire.result_of("late")).code == "timeout"
 
 
 async def test_a_cancelled_task_is_confirmed_when_it_is_gone(tmp_path, autojump_clock):
@@ -165,7 +165,7 @@ async def test_a_node_whose_folder_is_full_takes_no_new_work(tmp_path, autojump_
         await wire.result_of("task_1")
         with log.capture():
             await wire.assign("task_2", "ping")
-            assert (await wire.result_of("task_2")).error.code == "node_full"
+            assert why(await wire.result_of("task_2")).code == "node_full"
         await wire.ack("task_2")
         await wire.ack("task_1")
         await wire.assign("task_3", "ping")
@@ -181,7 +181,7 @@ async def test_a_line_that_is_too_long_is_refused(tmp_path, autojump_clock, monk
         with log.capture():
             for number in range(3):
                 await wire.assign(f"t{number}", "ping")
-            assert (await wire.result_of("t2")).error.code == "node_full"
+            assert why(await wire.result_of("t2")).code == "node_full"
 
 
 async def test_callbacks_go_to_tools_that_answer_later_and_to_no_other(tmp_path, autojump_clock):
@@ -275,7 +275,7 @@ async def test_what_had_begun_when_the_agent_died_is_answered_for(tmp_path, auto
         async with open_node(tmp_path, hub, ping):
             wire = await hub.wire(1)
             assert (await wire.hear(NodeRegister)).active_tasks == ["task_1"]
-            assert (await wire.result_of("task_1")).error.code == RESTARTED
+            assert why(await wire.result_of("task_1")).code == RESTARTED
     assert len(ping.calls) == 1
 
 

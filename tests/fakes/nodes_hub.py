@@ -39,6 +39,11 @@ KEY = "apx_0123456789abcdef_0123456789012345678901234567890123456789abc"
 ADDRESS = HubAddress("hub.test", 8088, is_tls=False)
 
 
+def why(result: TaskResult) -> TaskFault:
+    """Return why a task has failed, as our agent says it."""
+    return msgspec.json.decode(result.error, type=TaskFault)
+
+
 class Wire:
     """One connection of a node, at the hub's end."""
 
@@ -112,7 +117,6 @@ class Wire:
     async def result_of(self, task_id: str) -> TaskResult:
         while (result := await self.hear(TaskResult)).task_id != task_id:
             pass
-        result.error = msgspec.convert(result.error, TaskFault | None)
         return result
 
     async def cancel(self, task_id: str, reason: str = "") -> None:

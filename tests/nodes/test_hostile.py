@@ -210,6 +210,59 @@ async def test_a_binary_frame_is_read_as_text(tmp_path: Path, autojump_clock: ob
         assert (await node.hear(ChannelError)).code == "invalid_payload"
 
 
+# Stands for a number that JSON can say, and nothing here can hold.
+TOO_HIGH = "too high"
+
+
+async def test_a_result_that_can_not_be_held_is_told_to_the_model(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node, asked(world) as client:
+        task = await node.task()
+        text = json.dumps({"type": "task_result", "data": {"taskId": task.task_id, "result": [TOO_HIGH]}})
+        await node.say(text.replace(json.dumps(TOO_HIGH), "1e999"))
+        assert (await client.reply()).status == 200
+        assert (await node.hear(TaskResultAck)).success
+
+
+async def test_a_result_that_is_no_utf8_is_not_taken(tmp_path: Path, autojump_clock: object) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node, asked(world) as client:
+        task = await node.task()
+        text = (
+            b'{"type":"task_result","data":{"taskId":"%s","result":{"text":"\xff"}}}' % task.task_id.encode()
+        )
+        await node.stream.send_all(node.ws.send(BytesMessage(text)))
+        assert (await node.hear(ChannelError)).code == "invalid_payload"
+        await node.answer(task.task_id, "in UTF-8")
+        assert "in UTF-8" in content(await client.reply())
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ({"success": False, "error": [["x"] * 30_000]}, "tool_failed", "which is not kept"),
+        ({"result": {"success": False, "error": [["x"] * 30_000]}}, "tool_failed", "which is not kept"),
+        ({"success": False, "error": TOO_HIGH}, "tool_failed", "can not be read"),
+        ({"result": {"delegations": [{}] * 400_000}}, "delegations_too_large", "delegates too much"),
+    ],
+    ids=["an error", "a legacy error", "an error that is no number", "delegations"],
+)
+async def test_what_a_result_says_beside_its_value_has_a_size(
+    said: dict[str, object], code: str, words: str, tmp_path: Path, autojump_clock: object
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        task_id = await Admin(world).create()
+        await node.task()
+        text = json.dumps({"type": "task_result", "data": {"taskId": task_id, **said}})
+        await node.say(text.replace(json.dumps(TOO_HIGH), "1e999"))
+        assert (await node.hear(TaskResultAck)).success
+        record = world.hub.nodes.rows.task(task_id)
+        assert record is not None
+        assert record.state == "failed"
+        error = json.loads(record.error or "")
+        assert (error["code"], words in error["message"]) == (code, True)
+
+
 async def test_a_node_of_another_tenant_is_given_nothing(tmp_path: Path, autojump_clock: object) -> None:
     async with open_world(tmp_path) as world:
         key = key_for(world, "node", tenant="others")

@@ -288,6 +288,36 @@ class TestVcp:
         assert isinstance(end.receive('{"type":"tool_result","data":{"requestId":"a b"}}'), Rejected)
 
 
+def test_text_that_is_no_utf8_is_no_frame_also_where_it_is_not_read() -> None:
+    with pytest.raises(FrameInvalid):
+        read_envelope(b'{"type":"task_result","data":{"taskId":"t1","result":"\xff"}}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("heartbeat", {}), ("log", {"message": "x"}), ("task_progress", {"taskId": "t1"})]
+)
+def test_a_frame_that_needs_no_such_size_is_refused(kind: str, said: dict[str, Any]) -> None:
+    hub = HubEnd(lambda: 0)
+    hub.receive(frame(NodeRegister(name="attic", node_id="attic")))
+    hub.admit("attic", NodeRegistered("attic", success=True, message=""))
+    small, large = (json.dumps({"type": kind, "data": said | {"more": ["x"] * n}}) for n in (0, 40_000))
+    assert isinstance(hub.receive(large), Rejected)
+    assert not isinstance(hub.receive(small), Rejected)
+
+
+def test_a_result_and_a_question_may_be_large() -> None:
+    hub = HubEnd(lambda: 0)
+    hub.receive(frame(NodeRegister(name="attic", node_id="attic")))
+    hub.admit("attic", NodeRegistered("attic", success=True, message=""))
+    text = "x" * 400_000
+    for kind, said in (
+        ("task_result", {"taskId": "t1", "result": text}),
+        ("llm_request", {"requestId": "l1", "messages": [{"role": "user", "content": text}]}),
+        ("node_register", {"name": "attic", "nodeId": "attic", "personality": text}),
+    ):
+        assert not isinstance(hub.receive(json.dumps({"type": kind, "data": said})), Rejected)
+
+
 def test_an_envelope_that_is_none() -> None:
     with pytest.raises(FrameInvalid):
         read_envelope("[" * 100_000)

@@ -47,11 +47,20 @@ def refusal_of(
     return None
 
 
+_TRUE: Final = Raw(b"true")
+
+
 class _Names(Struct, rename="camel"):
-    node_id: Any = None
-    task_id: Any = None
-    request_id: Any = None
-    options: Any = None
+    """What a wrong frame may say of itself; each may be anything, and of any size."""
+
+    node_id: Raw = Raw(b"null")
+    task_id: Raw = Raw(b"null")
+    request_id: Raw = Raw(b"null")
+    options: Raw = Raw(b"null")
+
+
+class _Options(Struct):
+    stream: Raw = Raw(b"null")
 
 
 def bare(kind: str, data: Raw) -> Event | None:
@@ -66,10 +75,22 @@ def bare(kind: str, data: Raw) -> Event | None:
     if kind == TaskResult.frame and task_id:
         return TaskResult(task_id, node_id)
     if kind == LlmRequest.frame and request_id:
-        options = named.options if isinstance(named.options, dict) else {}
-        return LlmRequest(request_id=request_id, messages=[], node_id=node_id, options=options)
+        return LlmRequest(
+            request_id=request_id, messages=[], node_id=node_id, options=_streamed(named.options)
+        )
     return None
 
 
-def _id(said: Any) -> str | None:
-    return said if isinstance(said, str) and is_sane(said) else None
+def _streamed(options: Raw) -> dict[str, Any]:
+    try:
+        return {"stream": msgspec.json.decode(options, type=_Options).stream == _TRUE}
+    except msgspec.DecodeError:
+        return {}
+
+
+def _id(said: Raw) -> str | None:
+    try:
+        found = msgspec.json.decode(said, type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return found if is_sane(found) else None

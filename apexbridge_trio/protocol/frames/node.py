@@ -60,6 +60,7 @@ class NodeRegister(Struct, rename="camel", kw_only=True):
     """A node says what it is and can.
 
     Attributes:
+        personality: Unread JSON.
         active_tasks: What it still runs or has results of; None if it does not say.
         instance_id: Of this run of the agent: another one has forgotten what the last one ran.
     """
@@ -72,7 +73,7 @@ class NodeRegister(Struct, rename="camel", kw_only=True):
     version: Annotated[str, Meta(max_length=200)] = ""
     capabilities: Annotated[list[Word], Meta(max_length=MAX_CAPABILITIES)] = []
     tools: Annotated[list[ToolName | ToolSpec], Meta(max_length=MAX_TOOLS)] = []
-    personality: Any = None
+    personality: Raw = Raw(b"null")
     config: RegisterConfig = msgspec.field(default_factory=RegisterConfig)
     stats: dict[str, Any] | None = None
     instance_id: Id | None = None
@@ -111,7 +112,7 @@ class TaskResult(Struct, rename="camel"):
 
     Attributes:
         result: Unread JSON. (In a union `Raw` would read nothing: msgspec 0.22.)
-        error: A `TaskFault`, a text, or whatever an agent in the field thinks is one.
+        error: Unread JSON: a `TaskFault`, a text, or whatever an agent in the field thinks is one.
         execution_time: Milliseconds.
     """
 
@@ -121,7 +122,7 @@ class TaskResult(Struct, rename="camel"):
     node_id: Id | None = None
     success: bool = True
     result: Raw = Raw(b"null")
-    error: Any = None
+    error: Raw = Raw(b"null")
     execution_time: float | None = None
 
 

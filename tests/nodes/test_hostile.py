@@ -200,6 +200,22 @@ async def test_secrets_in_the_fields_of_a_line_are_masked_however_deep(
     assert "hunter2" not in said.err + said.out
 
 
+async def test_a_field_of_many_texts_is_left_out(
+    tmp_path: Path, autojump_clock: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_world(tmp_path) as world, joined(world) as node:
+        await node.tell(
+            NodeLog("it failed", fields={"many": ["x"] * 1000, "few": ["x"] * 10, "text": "y" * 900})
+        )
+        await node.answer("task_none", 1)
+        await node.hear(TaskResultAck)
+    said = capsys.readouterr().err
+    assert "4001 bytes, left out" in said
+    assert said.count("x") < 100
+    assert "y" * 300 in said
+    assert "y" * 301 not in said
+
+
 async def test_a_binary_frame_is_read_as_text(tmp_path: Path, autojump_clock: object) -> None:
     async with open_world(tmp_path) as world, joined(world) as node:
         await node.stream.send_all(node.ws.send(BytesMessage(b'{"type":"heartbeat","data":{}}')))

@@ -138,7 +138,7 @@ def test_secrets_are_not_written(place: Place, tmp_path: Path) -> None:
         assert b"s" * 43 not in path.read_bytes()
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=[])),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
 def test_any_summary_can_be_written_and_read(place: Place, value: object) -> None:

@@ -115,7 +115,7 @@ def test_a_secret_of_another_key_is_wrong(keys: Keys) -> None:
     assert keys.principal_of(f"apx_{record.id}_{other[-43:]}") is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_any_text_is_nobody(keys: Keys, text: str) -> None:
     assert keys.principal_of(text) is None

@@ -67,7 +67,7 @@ def test_placeholders_are_not_hidden() -> None:
     assert redact("ollama answers") == "ollama answers"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(before=st.text(max_size=20), after=st.text(max_size=20))
 def test_whatever_stands_around_it(before: str, after: str) -> None:
     hide("correct horse")

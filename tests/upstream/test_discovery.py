@@ -10,6 +10,8 @@ from tests.fakes.upstream import FakeUpstream
 from tests.harness.kill import kill_at_every_step
 from tests.upstream.asking import KEY, entry_of, world
 
+SAFETY_S = 120.0
+
 # Memory: httpx over the provider's memory streams.
 
 
@@ -133,12 +135,12 @@ async def test_killed_at_every_step_of_a_look_the_next_one_works(autojump_clock:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is waited for."""
-    monkeypatch.setattr(discovery, "LOOK_S", 60.0)
-    monkeypatch.setattr(local, "KNOCK_S", 60.0)
+    monkeypatch.setattr(discovery, "LOOK_S", SAFETY_S)
+    monkeypatch.setattr(local, "KNOCK_S", SAFETY_S)
 
 
 async def test_over_tcp(caplog: pytest.LogCaptureFixture, patient: None) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(SAFETY_S):
         async with FakeUpstream(key=KEY) as provider:
             base_url = f"http://127.0.0.1:{await provider.listen()}/v1"
             upstream = Upstream(entry_of(base_url=base_url, api_key=Secret(KEY)))
@@ -147,7 +149,7 @@ async def test_over_tcp(caplog: pytest.LogCaptureFixture, patient: None) -> None
 
 
 async def test_local_providers_with_models_are_found(patient: None) -> None:
-    with trio.fail_after(60), socket.socket() as deaf:
+    with trio.fail_after(SAFETY_S), socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # taken, and it refuses
         async with FakeUpstream() as ollama, FakeUpstream() as other:
             other.models_as = "garbage"

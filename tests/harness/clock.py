@@ -21,9 +21,9 @@ def net(seconds: float) -> Iterator[None]:
     A safety net for a test that would hang, not a bound that is tested.
     """
     with trio.CancelScope() as scope:
-        cancel = partial(scope.cancel, reason="the safety net of a test")
+        cut = partial(_cut, scope, trio.lowlevel.current_clock())
         token = trio.lowlevel.current_trio_token()
-        timer = threading.Timer(seconds, token.run_sync_soon, [cancel])
+        timer = threading.Timer(seconds, token.run_sync_soon, [cut])
         timer.start()
         try:
             yield
@@ -32,6 +32,12 @@ def net(seconds: float) -> Iterator[None]:
             timer.join()
     if scope.cancelled_caught:
         raise trio.TooSlowError
+
+
+def _cut(scope: trio.CancelScope, clock: trio.abc.Clock) -> None:
+    if isinstance(clock, MockClock):  # what is ended now may take its time, and no more
+        clock.rate = 1.0
+    scope.cancel(reason="the safety net of a test")
 
 
 def elapse(clock: MockClock, seconds: float) -> None:

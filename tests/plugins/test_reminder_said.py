@@ -404,7 +404,7 @@ def test_a_change_that_would_lose_something_is_refused(old: Any, asked: Any) -> 
 
 
 async def test_one_that_is_changed_comes_at_the_new_time_alone(tmp_path: Any, autojump_clock: Any) -> None:
-    async with open_world(tmp_path) as world:
+    async with open_world(tmp_path, now=WEDNESDAY.timestamp) as world:
 
         async def turn(said: str) -> str:
             return content(await world.chat(say(said)))
@@ -423,7 +423,7 @@ async def test_one_that_is_changed_comes_at_the_new_time_alone(tmp_path: Any, au
 
 
 async def test_one_that_does_more_than_tell_is_left_alone(tmp_path: Any, autojump_clock: Any) -> None:
-    async with open_world(tmp_path) as world:
+    async with open_world(tmp_path, now=WEDNESDAY.timestamp) as world:
         wanted = {"text": "lights", "in": 3600, "action": {"chat": "lights off"}}
         key, _ = world.hub.keys.create(scopes=["chat"])
         mine = f"Authorization: Bearer {key}"

@@ -25,7 +25,8 @@ async def ask(url, model, text):
 
 
 async def test_one_of_each_type_runs_unchanged(tmp_path):
-    install(tmp_path, SYNCHRONOUS, calculator_py=CALCULATOR)
+    patient = {**SYNCHRONOUS, "communication": {"protocol": "stdio", "timeout": SAFETY_S * 1000}}
+    install(tmp_path, patient, calculator_py=CALCULATOR)
     install(tmp_path, ASYNCHRONOUS, video_py=VIDEO)
     install(tmp_path, STATIC, weather_sh='echo "晴"\n')
     async with process.provider() as provider:

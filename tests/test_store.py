@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from apexbridge_trio.errors import StoreUnusable
-from apexbridge_trio.store import KeyRecord, Store, schema
+from apexbridge_trio.store import FILE, KeyRecord, Store, schema
 
 
 def record(key_id: str = "1", **changes: object) -> KeyRecord:
@@ -47,6 +47,35 @@ def test_an_id_is_taken_once(tmp_path: Path) -> None:
         store.add_key(record())
         with pytest.raises(apsw.ConstraintError):
             store.add_key(record(name="another"))
+
+
+# What somebody does who looks into the file while a hub runs, or changes something there.
+VISIT = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute(sys.argv[2]).fetchall()
+db.commit()
+db.close()
+"""
+
+
+def visit(state: Path, sql: str) -> None:
+    subprocess.run([sys.executable, "-c", VISIT, str(state / FILE), sql], check=True, timeout=60)
+
+
+def test_who_looks_into_the_file_and_leaves_does_not_take_the_log_along(tmp_path: Path) -> None:
+    """A hub has two connections: opening the second took the first one's locks away, and with them its log."""
+    with Store(tmp_path) as one, Store(tmp_path) as other:
+        one.add_key(record("a"))
+        visit(tmp_path, "SELECT * FROM keys")
+        assert (tmp_path / f"{FILE}-wal").exists()
+        other.add_key(record("b"))
+        visit(tmp_path, "UPDATE keys SET name = 'seen'")
+        for store in (one, other):
+            assert store.key("a") == record("a", name="seen")
+            assert store.key("b") == record("b", name="seen")
+    with Store(tmp_path) as store:
+        assert store.key("b") == record("b", name="seen")
 
 
 def test_another_process_sees_each_change_at_once(tmp_path: Path) -> None:

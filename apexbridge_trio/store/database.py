@@ -239,7 +239,11 @@ def _open(path: Path, *, check_s: float, was_used: bool) -> apsw.Connection:
             f"{path} is gone or empty, though a hub has kept things beside it; put a backup in its place"
             f" (apexbridge restore FILE), or begin anew in another state directory; see docs/care.md"
         )
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    if not path.exists():
+        # Only then. Who closes a file loses all the locks that the process has on it (POSIX), those of a
+        # connection that is open too: whoever else then closes it takes itself for the last one, and
+        # removes the log that this process goes on writing into.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     with ExitStack() as stack:
         db = stack.enter_context(closing(apsw.Connection(str(path))))
         _prepare(db, path, check_s)

@@ -155,7 +155,11 @@ def _become(table: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
         del table[key]
     for key, value in after.items():
         if key not in before:
-            table[key] = _table(value) if _is_top(table, value) else _item(value, inline=_is_inline(table))
+            if isinstance(value, dict) and _has_sections(table):
+                table[key] = _table(value)
+            else:
+                _own_heading(table)
+                table[key] = _item(value, inline=_is_inline(table))
         elif value != before[key] or type(value) is not type(before[key]):
             _change(table, key, before[key], value)
 
@@ -195,11 +199,23 @@ def _name_of(entry: dict[str, Any]) -> Any:
     return next((entry[name] for name in _NAMES if name in entry), None)
 
 
-def _is_top(table: Any, value: Any) -> bool:
-    """Tell whether a value is to be a section of the whole document."""
+def _has_sections(table: Any) -> bool:
+    """Tell whether tables in a table have headings: in the whole document, and in what is a part of some."""
     from tomlkit import TOMLDocument
 
-    return isinstance(table, TOMLDocument) and isinstance(value, dict)
+    return isinstance(table, TOMLDocument) or _is_part_of_headings(table)
+
+
+def _is_part_of_headings(table: Any) -> bool:
+    from tomlkit.items import Table
+
+    return isinstance(table, Table) and table.is_super_table()
+
+
+def _own_heading(table: Any) -> None:
+    """Have a table that gets a heading now not say the comment of the one below; tomlkit copies it."""
+    if _is_part_of_headings(table):
+        table.trivia.comment_ws = table.trivia.comment = ""
 
 
 def _is_inline(table: Any) -> bool:

@@ -56,6 +56,19 @@ def test_a_new_section_has_its_own_heading() -> None:
     assert patched({"nodes": {"max_queued": 3}}).endswith('upstream = "a"\n\n[nodes]\nmax_queued = 3\n')
 
 
+GUEST = '[limits.keys."aaaa"] # the guest\nchats_per_minute = 1\n'
+
+
+def test_a_section_below_others_has_a_heading_as_they_have() -> None:
+    added = patched({"limits": {"keys": {"bbbb": {"tokens_per_day": 10}}}}, GUEST)
+    assert added == f"{GUEST}\n[limits.keys.bbbb]\ntokens_per_day = 10\n"
+
+
+def test_a_heading_that_was_not_there_does_not_say_the_comment_of_another() -> None:
+    added = patched({"limits": {"chats_per_minute": 4}}, GUEST)
+    assert added == f"[limits]\nchats_per_minute = 4\n\n{GUEST}"
+
+
 def test_entries_that_stay_keep_their_comments() -> None:
     a, b = tomllib.loads(HOUSE)["upstreams"]
     text = patched({"upstreams": [{**b, "attempts": 2}, {**a, "headers": {"X-Key": "another-key"}}]})

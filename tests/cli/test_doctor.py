@@ -122,6 +122,20 @@ def test_a_disk_that_is_full(
     assert (disk.check, disk.level) == ("disk", level)
 
 
+def test_of_a_disk_that_is_mounted_read_only_nothing_else_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose the files are does not matter there, though they can not be written."""
+    kept(place)
+    stats = SimpleNamespace(f_bavail=1 << 40, f_frsize=1, f_flag=os.ST_RDONLY, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _: stats)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    found = [*files.state_findings(place / "state"), *store.store_findings(place / "state", None)]
+    assert [(one.check, one.level, one.said.en) for one in found] == [
+        ("disk", "fail", "the disk is mounted read-only")
+    ]
+
+
 def test_a_disk_that_takes_no_more_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stats = SimpleNamespace(f_bavail=1 << 40, f_frsize=1, f_flag=0, f_files=1000, f_favail=0)
     monkeypatch.setattr(os, "statvfs", lambda _: stats)

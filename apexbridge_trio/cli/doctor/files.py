@@ -35,6 +35,10 @@ def state_findings(state: Path) -> Iterator[Finding]:
     if not state.exists():
         yield ok("state", f"{state} will be made at the first start", f"{state} 将在首次启动时创建")
         return
+    if is_read_only(state):
+        hint = Said("Mount it for writing; `dmesg` says why it is not.", "请以可写方式挂载；原因见 `dmesg`。")
+        yield fail("disk", Said("the disk is mounted read-only", "磁盘以只读方式挂载"), hint)
+        return  # nobody can write there: neither another user nor another owner would mend it
     if not state.is_dir() or not os.access(state, os.R_OK | os.W_OK | os.X_OK):
         owner = Said(
             f"Run this as the hub's user, or: chown the directory (it is of user {owner_of(state)}).",
@@ -69,9 +73,6 @@ def _disk_finding(state: Path) -> Finding:
     if found.f_files and not found.f_favail:
         hint = Said("df -i says where; delete some of many small files.", "用 df -i 查看，并删除大量小文件。")
         return fail("disk", Said("the disk takes no more files", "磁盘无法再创建文件（inode 用尽）"), hint)
-    if found.f_flag & os.ST_RDONLY:
-        hint = Said("Mount it for writing; `dmesg` says why it is not.", "请以可写方式挂载；原因见 `dmesg`。")
-        return fail("disk", Said("the disk is mounted read-only", "磁盘以只读方式挂载"), hint)
     if free > LOW_BYTES:
         return Finding("disk", "ok", said)
     hint = Said(
@@ -79,6 +80,11 @@ def _disk_finding(state: Path) -> Finding:
         "请腾出空间：减小 results.keep_days，或用 journalctl --vacuum-size=200M 清理日志。",
     )
     return warn("disk", said, hint) if free else fail("disk", said, hint)
+
+
+def is_read_only(path: Path) -> bool:
+    """Tell whether nothing can be written where something is, by nobody."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def secret_findings(config: Config, beside: Path, env: Mapping[str, str]) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from apexbridge_trio.cli.doctor.files import is_read_only
 from apexbridge_trio.cli.doctor.finding import Finding, Said, fail, ok, owner_of, warn
 from apexbridge_trio.errors import StoreUnusable
 from apexbridge_trio.results import FOLDER
@@ -34,6 +35,8 @@ def store_findings(state: Path, holder: str | None) -> Iterator[Finding]:
     file = state / FILE
     if not file.exists() and not (state / FOLDER).is_dir():
         return
+    if is_read_only(state):
+        return  # it was told
     yield from _owned(state)
     if not file.exists():
         yield _unusable(

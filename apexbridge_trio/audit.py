@@ -39,6 +39,7 @@ Action = Literal[
     "config.changed",
     "config.rolled_back",
     "config.refused",
+    "trigger.tested",
     "state.restored",
     "clock.believed",
     "audit.forgotten",

@@ -4,7 +4,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from apexbridge_trio.hub import Hub
-from apexbridge_trio.web.replies import reply
+from apexbridge_trio.web.replies import current_actor, reply
 
 
 def add_triggers(app: QuartTrio, hub: Hub) -> None:
@@ -16,4 +16,7 @@ def add_triggers(app: QuartTrio, hub: Hub) -> None:
 
     @app.post("/v1/triggers/<name>/test")
     async def test(name: str) -> Response:
-        return reply(hub.triggers.try_out(name), 202)
+        event = hub.triggers.try_out(name)
+        # One that was off is on again by it: noted in the same step, and so in its transaction.
+        await hub.audit.note("trigger.tested", name, current_actor()).wait()
+        return reply(event, 202)

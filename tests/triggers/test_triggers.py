@@ -465,3 +465,5 @@ class TestOverHttp:
             assert (tried.status, tried.json["data"]["to"]) == (202, "offline")
             assert told(world) == [("notification", "", "a nodeId offline")]
             assert (await world.ask("POST", "/v1/triggers/x/test", None, key)).status == 404
+            (line,) = (await world.ask("GET", "/v1/audit", None, key)).json["entries"]
+            assert (line["action"], line["target"], line["from"]) == ("trigger.tested", "away", "127.0.0.1")

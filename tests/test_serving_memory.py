@@ -1,5 +1,6 @@
 """The same server over memory streams on the virtual clock: exact times, and a cut at every step."""
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,9 @@ import trio
 import trio.testing
 from wsproto import ConnectionType
 from wsproto.connection import Connection as Frames
-from wsproto.events import BytesMessage, CloseConnection, Ping, Request, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, Request, TextMessage
 
+from apexbridge_trio.links import SOCKET
 from apexbridge_trio.peer import PEER
 from apexbridge_trio.serving import ServingLimits, serve_stream
 from apexbridge_trio.serving.connection import Connection
@@ -19,6 +21,7 @@ from apexbridge_trio.serving.http import ARRIVAL_S
 from apexbridge_trio.serving.pace import BURST_S, MESSAGES_A_TURN, RUSH
 from apexbridge_trio.serving.phase import LINGER_S, LINGER_SILENCE_S
 from apexbridge_trio.serving.site import Site
+from apexbridge_trio.serving.wire import PIECE_BYTES
 from tests.harness import kill
 from tests.harness.wire import (
     Paths,
@@ -223,6 +226,25 @@ async def test_a_peer_that_takes_nothing_is_lost_after_its_time(
         began_at = trio.current_time()
         await stream_out.left.wait()
         assert trio.current_time() - began_at == LIMITS.send_timeout_s
+
+
+async def test_a_close_waits_only_so_long_for_a_peer_that_reads_slowly(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def flood(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        scope["extensions"][SOCKET].post(bytes(4_000_000))
+        await send({"type": "websocket.close", "code": 1013})
+
+    async with connected(Paths(ws=flood), lockstep=True) as stream:
+        ws = SocketPeer(stream)
+        await ws.open("/ws")
+        closed_at = trio.current_time()
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await stream.receive_some(PIECE_BYTES):
+                await ws.say(Pong())
+                await trio.sleep(LIMITS.send_timeout_s - 1)
+        assert trio.current_time() - closed_at < LINGER_S + LINGER_SILENCE_S + LIMITS.send_timeout_s
 
 
 async def test_a_cancelled_sender_leaves_no_half_of_its_message(

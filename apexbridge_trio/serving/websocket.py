@@ -1,6 +1,7 @@
 """WebSockets over Hypercorn's stream for wsproto."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import h11
@@ -14,7 +15,7 @@ from wsproto.frame_protocol import CloseReason
 
 from apexbridge_trio.errors import BadRequest, CutShort, SocketVersionUnsupported
 from apexbridge_trio.links import SOCKET
-from apexbridge_trio.serving.phase import Phase
+from apexbridge_trio.serving.phase import LINGER_S, Phase
 from apexbridge_trio.serving.refusal import SOCKET_VERSION, of_status
 
 if TYPE_CHECKING:
@@ -158,10 +159,11 @@ class SocketStream(WSStream):
             await super().handle(event)
 
     async def app_send(self, message: Any) -> None:
-        """Send what the app says, and wait until the peer has taken it."""
+        """Send what the app says, and wait until the peer has taken it; a close only so long."""
         await super().app_send(message)
         self._wire.push()
-        await self._wire.drained()
+        with trio.move_on_after(LINGER_S if self.state is ASGIWebsocketState.CLOSED else inf):
+            await self._wire.drained()
         await checkpoint()  # a loop that only sends must still see its cancellation
 
     async def on_tick(self) -> None:

@@ -1,7 +1,8 @@
 """Being told, by real sockets and a real client library."""
 
 import json
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import httpx
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, connect_websocket_url
+from wsproto.events import Pong
 
 from tests.harness import process
 from tests.harness.client import Memory
 from tests.harness.house import NET_S, make_key
+from tests.harness.wire import SocketPeer
 
 PIECES = 30
-PONG = bytes([0x8A, 0x80, 0, 0, 0, 0])
 
 
 @asynccontextmanager
@@ -124,29 +126,25 @@ async def test_a_device_that_never_reads_is_cut_and_the_others_are_told(tmp_path
     async with process.hub(tmp_path, "[limits]\nsend_timeout_s = 3600\n") as hub:
         key, memory = await make_key(tmp_path, "chat"), Memory()
         headers = {"Authorization": f"Bearer {key}"}
+        watching = {"Authorization": f"Bearer {await make_key(tmp_path, 'admin')}"}
         host, port = hub.url.removeprefix("http://").split(":")
         async with (
             httpx.AsyncClient(trust_env=False, timeout=NET_S, headers=headers) as client,
-            await trio.open_tcp_stream(host, int(port)) as frozen,
+            await trio.open_tcp_stream(host, int(port)) as stream,
             device(hub.url, key, memory) as socket,
         ):
-            frozen.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
-            await frozen.send_all(
-                f"GET /client/VCP_Key={key} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-            )
-            assert b"101" in await frozen.receive_some(12)
+            frozen = SocketPeer(stream)
+            await frozen.open(f"/client/VCP_Key={key}")
             sent = 0
-            while b"did not read" not in hub.said:
-                body = {"message": "水" * 10_000}
-                reply = await client.post(f"{hub.url}/v1/notifications", json=body)
+            metrics = partial(client.get, f"{hub.url}/metrics", headers=watching)
+            while "apexbridge_event_subscribers_cut_total 0" in (await metrics()).text:
+                reply = await client.post(f"{hub.url}/v1/notifications", json={"message": "水" * 10_000})
                 assert reply.status_code == 201
                 said = await hear(socket, memory, "notification")
                 path = f"/v1/notifications/{said['data']['id']}/ack"
                 assert (await client.post(f"{hub.url}{path}", json={})).status_code == 200
                 sent += 1
                 assert sent < 3000
-                # It lives, or a slow machine's pings would be what cuts it; and it may be cut by now.
-                with suppress(trio.BrokenResourceError):
-                    await frozen.send_all(PONG)
+                await frozen.say(Pong())  # it lives: or a slow machine's pings would be what cuts it
             assert sent > 20
+            assert await frozen.closed() == 1013

@@ -19,7 +19,7 @@ from tests.harness.node import FakeNode
 NET_S = 120.0  # a safety net, not a bound that is tested
 GOING_AWAY = 1001  # RFC 6455, 7.4.1
 LOG = '[log]\nformat = "json"\n'
-LONG = f"{LOG}[server]\ndrain_timeout_s = 600\n"
+LONG = f"{LOG}[server]\ndrain_timeout_s = 600\n[nodes]\nregister_timeout_s = 600\n"
 SHORT = f"{LOG}[server]\ndrain_timeout_s = 0.2\n"
 
 
@@ -114,13 +114,14 @@ async def test_nodes_are_told_and_every_socket_is_closed_with_going_away(tmp_pat
         toml = LONG + process.upstream(provider.url, models=["endless:50"])
         with trio.fail_after(NET_S):
             async with house(tmp_path, toml) as at, AsyncExitStack() as held, trio.open_nursery() as nursery:
+                # First, as it may take its time: who is connected and says nothing is cut one day.
+                await started(nursery, at, "goes-on")
                 node = await join(at, held)
                 unregistered = await connect(at, held)
                 await unregistered.open(NODES, ("Authorization", f"Bearer {at.node_key}"))
                 device = await connect(at, held)
                 key = at.admin.headers["Authorization"]
                 assert isinstance(await device.open("/abp-client", ("Authorization", key)), AcceptConnection)
-                await started(nursery, at, "goes-on")
                 await drain(at)
                 assert isinstance(await node.hear(Drain), Drain)
                 at.hub.process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from tests.harness import process
 from tests.harness.house import NET_S, House, house
 
 # Who is cut off comes again at once, and a busy machine may take its time for that.
-GRACE = "[nodes]\nrejoin_grace_s = 600\n"
+GRACE = "[nodes]\nrejoin_grace_s = 600\nregister_timeout_s = 600\n"
 
 
 class Legacy:
@@ -63,7 +63,8 @@ async def legacy(home: House, path: str) -> AsyncIterator[Legacy]:
 
 
 async def create(home: House, tool: str = "demo_tool", **fields: Any) -> str:
-    reply = await home.post("/v1/tasks", {"toolName": tool, "toolArgs": {"text": "hi"}, **fields})
+    asked = {"toolName": tool, "toolArgs": {"text": "hi"}, "timeout": 600_000}
+    reply = await home.post("/v1/tasks", asked | fields)
     assert reply.status_code == 202, reply.text
     return str(reply.json()["taskId"])
 

@@ -89,9 +89,10 @@ async def test_a_restart_drops_no_connection_attempt(tmp_path: Path) -> None:
                     clients.start_soon(keep_coming)
                 assert await first.end() == 0
                 # Nobody is there: it is connected all the same, and what it asks waits.
-                waiting = await trio.open_tcp_stream("127.0.0.1", port)
-                async with activated(tmp_path, [listening]):
-                    assert await ask(waiting) == 200
+                waiting = Peer(await trio.open_tcp_stream("127.0.0.1", port))
+                await waiting.send(asked("GET", "/health"))
+                async with waiting.stream, activated(tmp_path, [listening]):
+                    assert (await waiting.reply()).status == 200
                     assert await connect_and_ask(port) == 200
                     restarted.set()
                     # Who comes to a hub that ends waits for the next, and there is none.

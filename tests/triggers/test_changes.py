@@ -196,6 +196,7 @@ class TestOneThatIsChanged:
             await trio.sleep(40)
             rooms.triggers.replace([replace(AWAY, for_s=for_s)])
             await trio.sleep(max(after_s - 1, 0))
+            await trio.testing.wait_all_tasks_blocked()
             assert place.owed() == ([] if after_s else [GONE])
             await trio.sleep(2)
             assert place.owed() == [GONE]

@@ -22,6 +22,7 @@ from apexbridge_trio.protocol.frames import (
     TaskResult,
 )
 from tests.agent.node import Bell, open_node
+from tests.fakes.names import NoNames
 from tests.fakes.nodes_hub import KEY, FakeHub, why
 
 
@@ -453,16 +454,6 @@ async def test_the_hub_sets_the_pace_within_reason(tmp_path, autojump_clock):
             await wire.hear(Heartbeat)
         assert trio.current_time() - start == pytest.approx(10, abs=0.6)
         assert node.link._pace.timeout_s == 1.0
-
-
-class NoNames(trio.abc.HostnameResolver):
-    """In place of a network that may be slow, or answer for every name."""
-
-    async def getaddrinfo(self, *_, **__):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    async def getnameinfo(self, *_):
-        raise AssertionError
 
 
 async def test_no_host_no_port_no_tls():

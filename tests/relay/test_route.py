@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -13,6 +12,7 @@ import trio
 from apexbridge_trio.errors import ConfigInvalid, UpstreamUnreachable
 from apexbridge_trio.relay import tls_context
 from tests.fakes.memory import MemoryStream
+from tests.fakes.names import NoNames
 from tests.fakes.upstream import FakeUpstream
 from tests.relay.asking import PATH, ask, body_of, pool_of
 
@@ -184,17 +184,6 @@ async def test_plain_http_where_tls_was_meant_is_unreachable() -> None:
             port = await provider.listen()
             with pytest.raises(UpstreamUnreachable, match="TLS failed"):
                 await ask(e2e(base_url=f"https://127.0.0.1:{port}/v1"), "hello")
-
-
-class NoNames(trio.abc.HostnameResolver):
-    """What knows no name, at once: a real one may ask about in the net for a while."""
-
-    async def getaddrinfo(self, host: object, *_: object, **__: object) -> Any:
-        await trio.lowlevel.checkpoint()
-        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name")
-
-    async def getnameinfo(self, *_: object) -> Any:
-        raise AssertionError
 
 
 async def test_an_unknown_host_and_a_closed_port_are_unreachable() -> None:

@@ -529,6 +529,7 @@ class TestTokens:
             world.client() as first,
         ):
             await first.chat(say("x", "stall"))
+            await trio.sleep(1)  # until it has the one slot: who comes second waits
             async with world.client() as second:
                 await second.chat(say("word " * 800, "stall"))
                 await trio.sleep(1)

@@ -122,8 +122,6 @@ def _delegations(said: Raw) -> tuple[Delegation, ...]:
         return ()
     found = []
     for one in asked:
-        with suppress(
-            msgspec.DecodeError, RecursionError
-        ):  # what asks for nothing that is known is no delegation
+        with suppress(msgspec.DecodeError, RecursionError):  # what asks for nothing known is no delegation
             found.append(msgspec.json.decode(one, type=Delegation))
     return tuple(found)
